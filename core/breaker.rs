@@ -1,0 +1,104 @@
+//! Verdicts to proposed cuts, worst first.
+//!
+//! Takes the verdicts of the breakers that have just been answered; gives at most one proposal a member. Spends no
+//! budget and asks no gate: `plan` does.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::fleet::{Fleet, Member};
+use crate::policy::BreakerPolicy;
+use crate::verdict::{Evidence, Verdict};
+
+/// A member that a breaker wants out.
+#[derive(Debug, Clone, Copy)]
+pub struct Proposal<'a> {
+    /// Who.
+    pub member: &'a Member,
+    /// By which breaker: of several, the one with the greatest severity.
+    pub breaker: &'a BreakerPolicy,
+    /// How far beyond the rule.
+    pub severity: f64,
+    /// The numbers.
+    pub evidence: Evidence,
+}
+
+/// The verdicts of one breaker, in the order of the fleet's members.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// Who judged.
+    pub breaker: &'a BreakerPolicy,
+    /// One for each member.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// One proposal for each serving member that is anomalous: worst first, then more strikes, younger, name, so that
+/// the same input gives the same order.
+#[must_use]
+pub fn propose<'a>(fleet: &'a Fleet, judged: &[Judged<'a>]) -> Vec<Proposal<'a>> {
+    let mut proposals: Vec<_> =
+        fleet.members.iter().enumerate().filter_map(|(i, member)| worst(i, member, judged)).collect();
+    proposals.sort_by(order);
+    proposals
+}
+
+fn worst<'a>(index: usize, member: &'a Member, judged: &[Judged<'a>]) -> Option<Proposal<'a>> {
+    if !member.serving() {
+        return None;
+    }
+    let proposal = |j: &Judged<'a>| match j.verdicts.get(index) {
+        Some(Verdict::Anomalous { severity, evidence }) => {
+            Some(Proposal { member, breaker: j.breaker, severity: *severity, evidence: *evidence })
+        }
+        Some(Verdict::Healthy | Verdict::Unknown(_)) | None => None,
+    };
+    judged.iter().filter_map(proposal).max_by(|a, b| a.severity.total_cmp(&b.severity))
+}
+
+fn order(a: &Proposal<'_>, b: &Proposal<'_>) -> Ordering {
+    let strikes = |p: &Proposal<'_>| p.member.strikes.total();
+    (b.severity.total_cmp(&a.severity))
+        .then_with(|| strikes(b).cmp(&strikes(a)))
+        .then_with(|| b.member.ready_since.cmp(&a.member.ready_since))
+        .then_with(|| Arc::as_ref(&a.member.name).cmp(Arc::as_ref(&b.member.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{breaker, custom, fleet_of, open};
+
+    fn bad(severity: f64) -> Verdict {
+        Verdict::anomalous(severity, Evidence::Named)
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_ties_are_broken_by_name() {
+        let fleet = fleet_of(vec![open("ant"), open("bee"), open("cat"), open("dog")]);
+        let rule = breaker("b", custom());
+        let judged =
+            [Judged { breaker: &rule, verdicts: vec![bad(2.0), Verdict::Healthy, bad(9.0), bad(2.0)] }];
+        let names: Vec<_> = propose(&fleet, &judged).iter().map(|p| p.member.name.to_string()).collect();
+        assert_eq!(names, ["cat", "ant", "dog"]);
+    }
+
+    #[test]
+    fn a_pod_is_proposed_once_by_the_breaker_with_the_greatest_severity() {
+        let fleet = fleet_of(vec![open("ant")]);
+        let (mild, harsh) = (breaker("mild", custom()), breaker("harsh", custom()));
+        let judged = [
+            Judged { breaker: &mild, verdicts: vec![bad(1.5)] },
+            Judged { breaker: &harsh, verdicts: vec![bad(7.0)] },
+        ];
+        let proposals = propose(&fleet, &judged);
+        assert_eq!(proposals.len(), 1);
+        assert_eq!(&*proposals[0].breaker.name, "harsh");
+    }
+
+    #[test]
+    fn a_pod_that_does_not_serve_is_not_proposed() {
+        let fleet = fleet_of(vec![Member { ready: false, ..open("ant") }]);
+        let rule = breaker("b", custom());
+        assert!(propose(&fleet, &[Judged { breaker: &rule, verdicts: vec![bad(9.0)] }]).is_empty());
+    }
+}

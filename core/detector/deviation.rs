@@ -1,0 +1,127 @@
+//! `continuousValueDeviation`: a ratio to the fleet's mean, by the user's query, that lies too far from 1.
+//!
+//! The mean alone drags: one pod of ten at ten times the rest puts the nine good ones at -47 %. So the ratio is
+//! centred again on the median of the peers, and both must be beyond the limit on the same side.
+
+use crate::detector::Peer;
+use crate::verdict::{Evidence, SEVERITY_MAX, Unknown, Verdict};
+
+/// Pods without which nothing is normal, the judged one included.
+pub const MIN_PEERS: usize = 3;
+
+/// The rule: |v − 1| and |v / median − 1| above the maximum, on the same side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Deviation {
+    /// Percent; may pass 100.
+    pub max_percent: f64,
+}
+
+impl Deviation {
+    /// Verdicts in the order of `values`.
+    pub(super) fn judge(&self, values: &[Result<Peer, Unknown>]) -> Vec<Verdict> {
+        let mut peers: Vec<f64> = values.iter().flatten().filter(|p| p.serving).map(|p| p.value).collect();
+        let normal = median(&mut peers).filter(|_| peers.len() >= MIN_PEERS);
+        let agreed = normal.is_none_or(|normal| self.majority_agrees(&peers, normal));
+        let one = |value: &Result<Peer, Unknown>| match (value, normal) {
+            (Err(why), _) => Verdict::Unknown(*why),
+            (Ok(_), None) => Verdict::Unknown(Unknown::TooFewPeers),
+            (Ok(_), Some(_)) if !agreed => Verdict::Unknown(Unknown::NoMajority),
+            (Ok(peer), Some(normal)) => self.weigh(peer.value, normal),
+        };
+        values.iter().map(one).collect()
+    }
+
+    /// Of two pods at one value and two at another, the median lies where no pod is, and all four would be odd.
+    fn majority_agrees(&self, peers: &[f64], median: f64) -> bool {
+        let near = |v: &&f64| (*v / median - 1.0).abs() * 100.0 <= self.max_percent;
+        median <= 0.0 || peers.iter().filter(near).count() * 2 > peers.len()
+    }
+
+    fn weigh(&self, value: f64, median: f64) -> Verdict {
+        // Without a positive median "ratio to the median" has no meaning, and a negative ratio to a mean has none.
+        if value < 0.0 || median <= 0.0 {
+            return Verdict::Unknown(Unknown::Negative);
+        }
+        let from_mean = (value - 1.0) * 100.0;
+        let from_median = (value / median - 1.0) * 100.0;
+        let least = from_mean.abs().min(from_median.abs());
+        if from_mean.signum() != from_median.signum() || least <= self.max_percent {
+            return Verdict::Healthy;
+        }
+        let severity = if self.max_percent > 0.0 { least / self.max_percent } else { SEVERITY_MAX };
+        Verdict::anomalous(severity, Evidence::Deviation { from_mean, from_median, max: self.max_percent })
+    }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    if values.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(values[middle - 1], upper)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ratios_to_mean(values: &[f64]) -> Vec<Result<Peer, Unknown>> {
+        #[allow(clippy::cast_precision_loss)]
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|v| Ok(Peer { value: v / mean, serving: true })).collect()
+    }
+
+    fn anomalous(max_percent: f64, values: &[f64]) -> Vec<usize> {
+        let verdicts = Deviation { max_percent }.judge(&ratios_to_mean(values));
+        (0..values.len()).filter(|i| matches!(verdicts[*i], Verdict::Anomalous { .. })).collect()
+    }
+
+    #[test]
+    fn one_pod_of_ten_at_ten_times_the_price_is_found_and_no_good_one() {
+        let mut values = [100.0; 10];
+        values[7] = 1_000.0;
+        assert_eq!(anomalous(30.0, &values), [7]);
+    }
+
+    #[test]
+    fn one_pod_of_four_at_zero_is_found_and_no_good_one() {
+        assert_eq!(anomalous(30.0, &[100.0, 0.0, 100.0, 100.0]), [1]);
+    }
+
+    #[test]
+    fn half_the_price_is_found_at_thirty_percent_and_two_of_four_are_held() {
+        assert_eq!(anomalous(30.0, &[100.0, 50.0, 100.0, 100.0, 100.0]), [1]);
+        assert!(anomalous(75.0, &[1_000.0, 1_000.0, 100.0, 100.0]).is_empty());
+    }
+
+    #[test]
+    fn two_pods_have_no_normal() {
+        let verdicts = Deviation { max_percent: 30.0 }.judge(&ratios_to_mean(&[1.0, 100.0]));
+        assert!(verdicts.iter().all(|v| *v == Verdict::Unknown(Unknown::TooFewPeers)));
+    }
+
+    #[test]
+    fn a_fleet_at_zero_or_below_is_unknown() {
+        let values: Vec<_> = [0.0, 0.0, 0.0, -1.0].map(|value| Ok(Peer { value, serving: true })).into();
+        let verdicts = Deviation { max_percent: 30.0 }.judge(&values);
+        assert!(verdicts.iter().all(|v| *v == Verdict::Unknown(Unknown::Negative)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_cut_satisfies_the_original_rule_too(values in proptest::collection::vec(0.01_f64..1e6, 3..30), max in 1.0_f64..200.0) {
+            let ratios = ratios_to_mean(&values);
+            for (ratio, verdict) in ratios.iter().zip(Deviation { max_percent: max }.judge(&ratios)) {
+                if let (Ok(peer), Verdict::Anomalous { severity, .. }) = (ratio, verdict) {
+                    prop_assert!((peer.value - 1.0).abs() * 100.0 > max && severity >= 1.0);
+                }
+            }
+        }
+
+        #[test]
+        fn a_fleet_that_agrees_has_no_odd_pod(value in 0.01_f64..1e6, n in 3_usize..30) {
+            prop_assert!(anomalous(1.0, &vec![value; n]).is_empty());
+        }
+    }
+}

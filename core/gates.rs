@@ -1,0 +1,102 @@
+//! Reasons to hold an action now. A gate stops new cuts, pauses and evictions; a return is never held.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One reason. Those with a breaker hold only what that breaker wants.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// Nobody has proved for a minute that the watch of this kind is alive.
+    StaleView {
+        /// The kind whose view is unproven.
+        resource: &'static str,
+    },
+    /// Another KubervisorService governs one of the pods.
+    Conflict {
+        /// Its name.
+        with: Arc<str>,
+    },
+    /// The spec as it stands was refused; the last valid one serves to end cuts.
+    InvalidSpec,
+    /// The Service's selector does not hold the traffic key: a cut would change nothing.
+    NotActivated,
+    /// Decisions are shown, not carried out.
+    DryRun,
+    /// The source of this breaker failed.
+    Blind {
+        /// The breaker.
+        breaker: Arc<str>,
+    },
+}
+
+impl Gate {
+    /// One word for conditions and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::StaleView { .. } => "StaleView",
+            Self::Conflict { .. } => "Conflict",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::NotActivated => "NotActivated",
+            Self::DryRun => "DryRun",
+            Self::Blind { .. } => "Blind",
+        }
+    }
+
+    /// Whether it holds what `breaker` wants.
+    #[must_use]
+    pub fn holds(&self, breaker: &str) -> bool {
+        match self {
+            Self::Blind { breaker: blind } => &**blind == breaker,
+            Self::StaleView { .. }
+            | Self::Conflict { .. }
+            | Self::InvalidSpec
+            | Self::NotActivated
+            | Self::DryRun => true,
+        }
+    }
+}
+
+/// The first gate that holds what `breaker` wants.
+#[must_use]
+pub fn first<'a>(gates: &'a [Gate], breaker: &str) -> Option<&'a Gate> {
+    gates.iter().find(|gate| gate.holds(breaker))
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleView { resource } => {
+                write!(
+                    f,
+                    "the view of {resource} is unproven for a minute: the API server may be out of reach"
+                )
+            }
+            Self::Conflict { with } => {
+                write!(f, "KubervisorService {with} governs some of the same pods: let only one select them")
+            }
+            Self::InvalidSpec => write!(f, "the spec was refused: see condition InitFailed"),
+            Self::NotActivated => {
+                write!(
+                    f,
+                    "the Service's selector does not hold kubervisor/traffic: \"yes\": add it to let cuts work"
+                )
+            }
+            Self::DryRun => write!(f, "dry run"),
+            Self::Blind { breaker } => write!(f, "the source of breaker {breaker} failed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blind_breaker_holds_only_itself() {
+        let gates = [Gate::Blind { breaker: "latency".into() }];
+        assert_eq!(first(&gates, "latency"), gates.first());
+        assert_eq!(first(&gates, "errors"), None);
+        assert_eq!(first(&[Gate::DryRun], "errors"), Some(&Gate::DryRun));
+    }
+}

@@ -1,0 +1,386 @@
+//! One tick: everything known of one service to a plan.
+//!
+//! Takes the fleet, the answers that have just come, the policy, the gates and the time; gives a [`Plan`]. Order:
+//! repair of the floor, what is due, cuts. Writes nothing: `kubervisor::cluster::apply` does, and tests the floor
+//! again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Now;
+use crate::activator::{Step, activator_of, step};
+use crate::backoff::cut_time;
+use crate::breaker::{Judged, Proposal, propose};
+use crate::budget::{Budget, Limit, floor, large_enough};
+use crate::detector::judge;
+use crate::fleet::{Fleet, Member, Workload, count};
+use crate::gates::{Gate, first};
+use crate::memory::Memory;
+use crate::plan::{
+    Action, BreakerReport, CutOrder, Kill, Plan, Refusal, Report, RestoreReason, WOULD_CUT_MAX, What, Why,
+};
+use crate::policy::{Mode, ServicePolicy};
+use crate::sample::Samples;
+use crate::traffic::{Cut, Move, Traffic};
+
+/// Evictions are counted over this time.
+const KILL_WINDOW: Duration = Duration::from_hours(1);
+/// A member that was never Ready counts for the repair of the floor only when it is this old: a fleet that grows
+/// under load must not get its bad pods back because the new ones are not up yet.
+const NEWBORN: Duration = Duration::from_mins(10);
+
+/// Everything that a tick looks at.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// All pods of the service, our writes in flight included.
+    pub fleet: &'a Fleet,
+    /// Breakers that have been answered since the last tick.
+    pub answers: &'a [Answer<'a>],
+    /// The last valid spec.
+    pub policy: &'a ServicePolicy,
+    /// Reasons to hold, of the service.
+    pub gates: &'a [Gate],
+    /// Evictions stored in the status.
+    pub kills: &'a [Kill],
+    /// The instant.
+    pub now: Now,
+    /// For jitter; the same over restarts.
+    pub seed: u64,
+}
+
+/// What came back for one breaker.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// Its name.
+    pub breaker: &'a str,
+    /// The samples, or `None` where the source failed.
+    pub samples: Option<&'a Samples>,
+}
+
+/// Decides one tick.
+///
+/// # Panics
+/// If the plan breaks its own post-conditions: a floor that would not hold, or two actions for one pod. Nothing
+/// has been written then, and going on would be worse.
+#[must_use]
+pub fn tick(input: &Input<'_>, memory: &mut Memory) -> Plan {
+    memory.observe(input);
+    let size = memory.capacity.size();
+    let budget = Budget::of(input.fleet, input.policy, size, memory.recent_cuts(input));
+    let judged = judge_all(input, memory);
+    let mut draft = Draft::new(input, budget, gates_of(input, memory));
+    draft.repair(memory);
+    draft.due(memory);
+    draft.cuts(memory, &judged);
+    let plan = draft.finish(memory);
+    check(input, size, &plan);
+    plan
+}
+
+fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> Vec<Judged<'a>> {
+    let mut judged = Vec::new();
+    for breaker in &input.policy.breakers {
+        let Some(answer) = input.answers.iter().find(|a| a.breaker == &*breaker.name) else { continue };
+        let known = memory.breakers.entry(Arc::clone(&breaker.name)).or_default();
+        let Some(samples) = answer.samples else {
+            known.blind = true;
+            known.report = BreakerReport { name: Arc::clone(&breaker.name), ..BreakerReport::default() };
+            known.report.unknown = input.fleet.size();
+            continue;
+        };
+        let verdicts = judge(input.fleet, samples, breaker, input.now);
+        known.note(breaker.name.clone(), &verdicts);
+        judged.push(Judged { breaker, verdicts });
+    }
+    judged
+}
+
+fn gates_of(input: &Input<'_>, memory: &Memory) -> Vec<Gate> {
+    let mut gates = input.gates.to_vec();
+    if input.policy.mode == Mode::DryRun && !gates.contains(&Gate::DryRun) {
+        gates.push(Gate::DryRun);
+    }
+    let blind = memory.breakers.iter().filter(|(_, b)| b.blind);
+    gates.extend(blind.map(|(name, _)| Gate::Blind { breaker: Arc::clone(name) }));
+    gates
+}
+
+/// A plan being made. Members are taken once; the budget is spent one by one.
+struct Draft<'a> {
+    input: &'a Input<'a>,
+    budget: Budget,
+    gates: Vec<Gate>,
+    taken: BTreeSet<Arc<str>>,
+    actions: Vec<Action>,
+    refusals: Vec<Refusal>,
+    would_cut: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    evictions: u32,
+    pauses: u32,
+}
+
+impl<'a> Draft<'a> {
+    fn new(input: &'a Input<'a>, budget: Budget, gates: Vec<Gate>) -> Self {
+        Self {
+            input,
+            budget,
+            gates,
+            taken: BTreeSet::new(),
+            actions: Vec::new(),
+            refusals: Vec::new(),
+            would_cut: BTreeMap::new(),
+            evictions: 0,
+            pauses: 0,
+        }
+    }
+
+    fn act(&mut self, member: &Member, what: What) {
+        self.taken.insert(Arc::clone(&member.uid));
+        self.actions.push(Action {
+            pod: Arc::clone(&member.name),
+            uid: Arc::clone(&member.uid),
+            resource_version: member.resource_version,
+            what,
+        });
+    }
+
+    fn refuse(&mut self, member: &Member, step: Move, breaker: Option<Arc<str>>, why: Why) {
+        self.refusals.push(Refusal { pod: Arc::clone(&member.name), step, breaker, why });
+    }
+
+    /// Ours to bring back now: a timed cut with no write under way.
+    fn timed_cuts(&self) -> impl Iterator<Item = (&'a Member, &'a Cut)> + use<'a> {
+        self.input.fleet.members.iter().filter_map(|m| match &m.traffic {
+            Traffic::Cut(cut) if m.in_flight.is_none() && !m.terminating => Some((m, cut)),
+            _ => None,
+        })
+    }
+
+    /// 1. Fewer serve than the floor, through a crash, a drain or a scale-in: Ready cut pods go back, those with
+    ///    the fewest strikes first.
+    fn repair(&mut self, memory: &Memory) {
+        let Input { fleet, policy, now, .. } = self.input;
+        let grown = fleet.count(|m| memory.pod(m).been_ready || m.ready_for(now.wall) >= NEWBORN);
+        let wanted = floor(policy, grown).min(self.budget.floor);
+        let coming = fleet.count(|m| m.ready && m.in_flight == Some(Move::Restore));
+        let missing = wanted.saturating_sub(self.budget.serving).saturating_sub(coming);
+        let mut back: Vec<_> =
+            self.timed_cuts().filter(|(m, _)| m.ready && allowed(memory, m, *now)).collect();
+        back.sort_by_key(|(m, _)| (m.strikes.total(), memory.pod(m).due_at()));
+        for (member, _) in back.into_iter().take(missing as usize) {
+            self.act(member, What::Restore(RestoreReason::FloorRepair));
+        }
+    }
+
+    /// 2. Pods whose time is over: back, or up the ladder.
+    fn due(&mut self, memory: &Memory) {
+        let now = self.input.now;
+        let mut due: Vec<_> = self
+            .timed_cuts()
+            .filter(|(m, _)| !self.taken.contains(&m.uid))
+            .filter_map(|(m, cut)| Some((memory.pod(m).due_at()?, m, cut)))
+            .filter(|(at, _, _)| *at <= now.mono)
+            .collect();
+        due.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+        for (_, member, cut) in due {
+            self.end(memory, member, cut);
+        }
+    }
+
+    fn end(&mut self, memory: &Memory, member: &Member, cut: &Cut) {
+        let paused =
+            self.input.fleet.count(|m| m.traffic == Traffic::Paused || m.in_flight == Some(Move::Pause));
+        let wanted = match step(self.input.policy, member, cut, paused + self.pauses) {
+            Step::Restore => return self.act(member, What::Restore(RestoreReason::Due)),
+            Step::Pause => Move::Pause,
+            Step::Evict => Move::Evict,
+        };
+        let Some(why) = self.ladder_refusal(member, cut, wanted) else {
+            return self.climb(member, cut, wanted);
+        };
+        let (activator, _) = activator_of(self.input.policy, cut);
+        let overdue = memory
+            .pod(member)
+            .due
+            .is_some_and(|(_, due)| self.input.now.mono.saturating_sub(due) >= activator.max_period);
+        // What nobody will ever evict goes on being tried; what is only held waits, but not for ever.
+        if overdue || matches!(why, Why::NotReplaced(_)) {
+            self.act(member, What::Restore(RestoreReason::LadderHeld));
+        }
+        self.refuse(member, wanted, cut.breaker.clone(), why);
+    }
+
+    fn climb(&mut self, member: &Member, cut: &Cut, wanted: Move) {
+        let (breaker, strikes) = (cut.breaker.clone(), member.strikes.total());
+        if wanted == Move::Pause {
+            self.pauses += 1;
+            self.act(member, What::Pause { breaker, strikes });
+        } else {
+            self.evictions += 1;
+            self.act(member, What::Evict { breaker, strikes });
+        }
+    }
+
+    fn ladder_refusal(&self, member: &Member, cut: &Cut, wanted: Move) -> Option<Why> {
+        let breaker = cut.breaker.as_deref().unwrap_or_default();
+        if let Some(gate) = first(&self.gates, breaker) {
+            return Some(Why::Gate(gate.clone()));
+        }
+        if self.budget.shortfall() > 0 {
+            return Some(Why::BelowFloor);
+        }
+        if wanted == Move::Pause { None } else { self.kill_refusal(member, cut) }
+    }
+
+    fn kill_refusal(&self, member: &Member, cut: &Cut) -> Option<Why> {
+        let Input { fleet, policy, kills, now, .. } = self.input;
+        if member.workload != Workload::Replaced {
+            return Some(Why::NotReplaced(member.workload));
+        }
+        let (activator, _) = activator_of(policy, cut);
+        // A record of this very pod is a try that did not come through; it is not counted twice.
+        let counted =
+            kills.iter().filter(|k| k.uid != member.uid && crate::add(k.at, KILL_WINDOW) > now.wall);
+        if count(counted.count()) + self.evictions >= activator.max_kills_per_hour {
+            return Some(Why::KillCap(activator.max_kills_per_hour));
+        }
+        let killed = |m: &Member| kills.iter().any(|k| k.uid == m.uid);
+        let leaving = |m: &Member| m.in_flight == Some(Move::Evict) || (m.terminating && killed(m));
+        (self.evictions > 0 || fleet.members.iter().any(leaving)).then_some(Why::KillInFlight)
+    }
+
+    /// 3. Cuts, worst first, as far as the budget goes.
+    fn cuts(&mut self, memory: &Memory, judged: &[Judged<'a>]) {
+        for proposal in propose(self.input.fleet, judged) {
+            if self.taken.contains(&proposal.member.uid) {
+                continue;
+            }
+            match self.cut_refusal(memory, &proposal) {
+                None => {
+                    let order = self.order(&proposal);
+                    self.act(proposal.member, What::Cut(order));
+                }
+                Some(why) => {
+                    self.refuse(proposal.member, Move::Cut, Some(Arc::clone(&proposal.breaker.name)), why);
+                }
+            }
+        }
+    }
+
+    /// Spends the budget where nothing else forbids the cut. A dry run spends it too, so that it shows what would
+    /// be done and not what every pod deserves.
+    fn cut_refusal(&mut self, memory: &Memory, proposal: &Proposal<'a>) -> Option<Why> {
+        let (member, breaker) = (proposal.member, proposal.breaker);
+        let mut held = self.gates.iter().filter(|g| **g != Gate::DryRun && g.holds(&breaker.name));
+        if let Some(gate) = held.next() {
+            return Some(Why::Gate(gate.clone()));
+        }
+        if !large_enough(self.budget.size, breaker) {
+            return Some(Why::FleetTooSmall(self.budget.size));
+        }
+        let pod = memory.pod(member);
+        if member.in_flight.is_some() {
+            return Some(Why::InFlight);
+        }
+        if pod.quiet_until.is_some_and(|until| until > self.input.now.mono) {
+            return Some(Why::Quiet);
+        }
+        if !allowed(memory, member, self.input.now) {
+            return Some(Why::HoldOff);
+        }
+        if let Err(limit) = self.budget.spend() {
+            return Some(Why::Limit(limit, self.budget));
+        }
+        if self.gates.contains(&Gate::DryRun) {
+            self.would_cut.entry(Arc::clone(&breaker.name)).or_default().push(Arc::clone(&member.name));
+            return Some(Why::Gate(Gate::DryRun));
+        }
+        None
+    }
+
+    fn order(&self, proposal: &Proposal<'a>) -> CutOrder {
+        let Proposal { member, breaker, severity, evidence } = *proposal;
+        let strikes = member.strikes.plus_one(&breaker.name);
+        let k = strikes.of(&breaker.name);
+        let time = cut_time(&breaker.activator, breaker.shortest_cut(), k, self.input.seed, &member.uid);
+        let at = self.input.now.wall;
+        CutOrder {
+            breaker: Arc::clone(&breaker.name),
+            evidence,
+            severity,
+            strikes,
+            at,
+            restore_at: crate::add(at, time),
+            budget: self.budget,
+        }
+    }
+
+    fn finish(self, memory: &mut Memory) -> Plan {
+        let Self { input, budget, gates, taken, actions, refusals, mut would_cut, .. } = self;
+        for (name, breaker) in &mut memory.breakers {
+            let mut pods = would_cut.remove(name).unwrap_or_default();
+            pods.truncate(WOULD_CUT_MAX);
+            if input.answers.iter().any(|a| a.breaker == &**name) {
+                breaker.report.would_cut = pods;
+            }
+        }
+        let waiting = input.fleet.members.iter().filter(|m| !taken.contains(&m.uid));
+        let next_due = waiting.filter_map(|m| later_than(memory.pod(m).due_at()?, input.now.mono)).min();
+        let floor_reached = refusals.iter().any(|r| matches!(r.why, Why::Limit(Limit::Floor, _)));
+        let report = report(input, memory, budget, gates, floor_reached);
+        Plan { actions, refusals, report, next_due }
+    }
+}
+
+/// A due pod that stays (its eviction is held) is looked at again a second later, not at once.
+fn later_than(due: Duration, now: Duration) -> Option<Duration> {
+    Some(due.max(now + Duration::from_secs(1)))
+}
+
+fn allowed(memory: &Memory, member: &Member, now: Now) -> bool {
+    memory.pod(member).not_before <= now.mono
+}
+
+fn report(
+    input: &Input<'_>,
+    memory: &Memory,
+    budget: Budget,
+    gates: Vec<Gate>,
+    floor_reached: bool,
+) -> Report {
+    let fleet = input.fleet;
+    let of = |name: &Arc<str>| match memory.breakers.get(name) {
+        Some(known) => known.report.clone(),
+        None => BreakerReport { name: Arc::clone(name), unknown: fleet.size(), ..BreakerReport::default() },
+    };
+    Report {
+        members: fleet.size(),
+        budget,
+        cut: fleet.count(|m| matches!(m.traffic, Traffic::Cut(_) | Traffic::CutByHand)),
+        paused: fleet.count(|m| m.traffic == Traffic::Paused),
+        not_ready: fleet.count(|m| !m.ready),
+        unknown: fleet.count(|m| matches!(m.traffic, Traffic::Odd | Traffic::Unlabelled)),
+        breakers: input.policy.breakers.iter().map(|b| of(&b.name)).collect(),
+        gates,
+        floor_reached,
+    }
+}
+
+/// The post-conditions of a plan, over sums made anew from the fleet.
+fn check(input: &Input<'_>, size: u32, plan: &Plan) {
+    let acted: BTreeSet<_> = plan.actions.iter().map(|a| &a.uid).collect();
+    assert_eq!(acted.len(), plan.actions.len(), "a plan has two actions for one pod");
+    let cut = |a: &&Action| a.what.step() == Move::Cut;
+    let cuts = count(plan.actions.iter().filter(cut).count());
+    let after = input.fleet.count(Member::serving) - cuts;
+    assert!(
+        cuts == 0 || after >= floor(input.policy, size),
+        "a plan leaves {after} serving, below the floor"
+    );
+    for action in &plan.actions {
+        assert!(
+            !action.what.step().spends() || input.policy.mode == Mode::Active,
+            "a plan takes traffic away outside mode Active"
+        );
+    }
+}

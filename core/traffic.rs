@@ -1,0 +1,157 @@
+//! What a pod's marks say of its traffic, and which moves are legal.
+//!
+//! ```text
+//!             cut                 pause
+//!   Open -----------> Cut ------------------> Paused
+//!    ^                 | \                       |
+//!    |     restore     |  \ evict                | release
+//!    +-----------------+   \                     |
+//!    |                      v                    |
+//!    |                     gone                  |
+//!    +-------------------------------------------+
+//! ```
+//! A release gives back whatever carries our mark. A move that is not drawn is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// The three traffic states; `yes`, `no`, `pause` on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrafficState {
+    /// In traffic.
+    Open,
+    /// Out, to come back.
+    Cut,
+    /// Out, for people to look at.
+    Paused,
+}
+
+/// A step that a plan may take with a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Move {
+    /// Take out of traffic.
+    Cut,
+    /// Put back.
+    Restore,
+    /// Keep out for investigation.
+    Pause,
+    /// Remove through the eviction API.
+    Evict,
+}
+
+impl Move {
+    /// For logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Restore => "restore",
+            Self::Pause => "pause",
+            Self::Evict => "evict",
+        }
+    }
+
+    /// Whether it needs the floor to hold after it. A restore only ever adds traffic.
+    #[must_use]
+    pub fn spends(self) -> bool {
+        match self {
+            Self::Cut | Self::Pause | Self::Evict => true,
+            Self::Restore => false,
+        }
+    }
+}
+
+impl TrafficState {
+    /// Whether the drawing above has an arrow for `step`.
+    #[must_use]
+    pub fn allows(self, step: Move) -> bool {
+        matches!(
+            (self, step),
+            (Self::Open, Move::Cut) | (Self::Cut, Move::Restore | Move::Pause | Move::Evict)
+        )
+    }
+}
+
+/// What the labels and annotations of a pod say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Traffic {
+    /// No traffic label yet.
+    Unlabelled,
+    /// `yes`.
+    Open,
+    /// `yes`, but our cut is still written beside it: a person put it back.
+    OpenedByHand(Cut),
+    /// `no`, by us, to come back.
+    Cut(Cut),
+    /// `no`, without our marks: a person's, never undone by itself.
+    CutByHand,
+    /// `pause`.
+    Paused,
+    /// Any other value: somebody else's meaning; nothing is done with this pod.
+    Odd,
+}
+
+/// A timed cut as stored on the pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cut {
+    /// When; `None` where the stored text is not a time.
+    pub at: Option<Timestamp>,
+    /// When it is due to return, drawn once at the cut; `None` on pods that the original cut.
+    pub restore_at: Option<Timestamp>,
+    /// The breaker that cut it; `None` on pods that lost the label.
+    pub breaker: Option<Arc<str>>,
+}
+
+/// Cuts not yet forgiven, per breaker. The original kept one number: it stands under the empty name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strikes(pub BTreeMap<Arc<str>, u32>);
+
+impl Strikes {
+    /// Over all breakers.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.0.values().fold(0, |sum, k| sum.saturating_add(*k))
+    }
+
+    /// Of one breaker, with what the original counted without naming one.
+    #[must_use]
+    pub fn of(&self, breaker: &str) -> u32 {
+        let own = self.0.get(breaker).copied().unwrap_or(0);
+        let nameless = if breaker.is_empty() { 0 } else { self.0.get("").copied().unwrap_or(0) };
+        own.saturating_add(nameless)
+    }
+
+    /// With one more for `breaker`, which also takes over the nameless ones.
+    #[must_use]
+    pub fn plus_one(&self, breaker: &Arc<str>) -> Self {
+        let mut strikes = self.0.clone();
+        let nameless = strikes.remove("").unwrap_or(0);
+        let own = strikes.entry(Arc::clone(breaker)).or_default();
+        *own = own.saturating_add(nameless).saturating_add(1);
+        Self(strikes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_drawn_moves_are_allowed() {
+        let all = [Move::Cut, Move::Restore, Move::Pause, Move::Evict];
+        let allowed = |state: TrafficState| all.into_iter().filter(|m| state.allows(*m)).collect::<Vec<_>>();
+        assert_eq!(allowed(TrafficState::Open), [Move::Cut]);
+        assert_eq!(allowed(TrafficState::Cut), [Move::Restore, Move::Pause, Move::Evict]);
+        assert!(allowed(TrafficState::Paused).is_empty());
+    }
+
+    #[test]
+    fn strikes_of_the_original_count_for_the_next_breaker_that_cuts() {
+        let original = Strikes(BTreeMap::from([("".into(), 2)]));
+        assert_eq!(original.of("latency"), 2);
+        let next = original.plus_one(&"latency".into());
+        assert_eq!((next.of("latency"), next.of("errors"), next.total()), (3, 0, 3));
+    }
+}

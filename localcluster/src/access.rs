@@ -1,0 +1,175 @@
+//! Who may speak to the API server: actors, their tokens, and how each kind of client is told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
+
+/// The user whom RBAC does not bind.
+pub const ADMIN: &str = "admin";
+pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+pub(crate) const KWOK: &str = "kwok";
+
+/// Tokens by user name. The API server reads them from a file at its start, so the set is fixed.
+pub(crate) struct Tokens(BTreeMap<String, String>);
+
+impl Tokens {
+    /// One random token for each actor and for the three users that always exist.
+    pub(crate) fn generate(actors: &[String]) -> anyhow::Result<Tokens> {
+        let fixed = [ADMIN, CONTROLLER_MANAGER, KWOK].map(str::to_owned);
+        let mut tokens = BTreeMap::new();
+        for user in fixed.iter().chain(actors) {
+            anyhow::ensure!(
+                !user.is_empty() && !user.contains([',', '"', '\n', '/']),
+                "the actor name {user:?} does not fit into a token file; use letters, digits, ':' and '-'"
+            );
+            tokens.insert(user.clone(), random_token()?);
+        }
+        Ok(Tokens(tokens))
+    }
+
+    /// The lines of `--token-auth-file`: token, user, uid, groups. Actors have no group, so RBAC binds them by user.
+    pub(crate) fn file(&self) -> String {
+        let groups = |user: &str| match user {
+            ADMIN | CONTROLLER_MANAGER | KWOK => ",\"system:masters\"",
+            _ => "",
+        };
+        self.0.iter().map(|(user, token)| format!("{token},{user},{user}{}\n", groups(user))).collect()
+    }
+}
+
+fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// All that a client of any kind needs.
+pub(crate) struct Access {
+    url: http::Uri,
+    ca_file: PathBuf,
+    ca: Vec<Vec<u8>>,
+    tokens: Tokens,
+    http: reqwest::Client,
+}
+
+impl Access {
+    /// `ca_file` must be there already: the API server writes it at its first start.
+    pub(crate) fn new(url: &str, ca_file: PathBuf, tokens: Tokens) -> anyhow::Result<Access> {
+        let pem = std::fs::read(&ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
+        let ca = pem::parse_many(&pem).with_context(|| format!("{} holds no certificates", ca_file.display()))?;
+        Ok(Access {
+            url: url.parse().with_context(|| format!("{url} is not a URL"))?,
+            http: http_client(&pem)?,
+            ca: ca.into_iter().map(pem::Pem::into_contents).collect(),
+            ca_file,
+            tokens,
+        })
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        self.url.to_string().trim_end_matches('/').to_owned()
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    pub(crate) fn token(&self, actor: &str) -> anyhow::Result<&str> {
+        self.tokens.0.get(actor).map(String::as_str).with_context(|| {
+            let known: Vec<_> = self.tokens.0.keys().map(String::as_str).collect();
+            format!("no actor {actor:?} here (known: {}); name it in Options.actors", known.join(", "))
+        })
+    }
+
+    /// For kube. An unknown actor gets no token, so the API server answers as to anybody: 401 or 403.
+    pub(crate) fn config(&self, actor: &str) -> kube::Config {
+        let mut config = kube::Config::new(self.url.clone());
+        config.root_cert = Some(self.ca.clone());
+        if let Ok(token) = self.token(actor) {
+            config.auth_info = serde_json::from_value(json!({ "token": token })).unwrap_or_default();
+        }
+        config
+    }
+
+    /// The text of a kubeconfig file; `server` stands in for the API server's own URL.
+    pub(crate) fn kubeconfig(&self, actor: &str, server: Option<&str>) -> anyhow::Result<String> {
+        let token = self.token(actor)?;
+        let url = server.map_or_else(|| self.url(), str::to_owned);
+        let mut cluster = json!({ "server": url });
+        if url.starts_with("https:") {
+            cluster["certificate-authority"] = json!(self.ca_file);
+        }
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": actor,
+            "clusters": [{ "name": "local", "cluster": cluster }],
+            "users": [{ "name": actor, "user": { "token": token } }],
+            "contexts": [{ "name": actor, "context": { "cluster": "local", "user": actor, "namespace": "default" } }],
+        });
+        // JSON is YAML.
+        Ok(format!("{config:#}\n"))
+    }
+
+    /// GET as the admin; an `Err` inside says why there is no answer with a 2xx status (yet).
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Result<String, String>> {
+        let request = self.http.get(format!("{}{path}", self.url())).bearer_auth(self.token(ADMIN)?);
+        Ok(answer(request).await)
+    }
+
+    /// POST as the admin.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Result<String, String>> {
+        let request = self.http.post(format!("{}{path}", self.url())).bearer_auth(self.token(ADMIN)?).json(body);
+        Ok(answer(request).await)
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<String, String> {
+    let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+    let status = response.status();
+    let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+    if status.is_success() { Ok(text) } else { Err(format!("{status}: {text}")) }
+}
+
+/// Trusts the API server only, follows no proxy variables, and speaks HTTP/1.1: one connection for each watch, as kube's.
+fn http_client(ca_pem: &[u8]) -> anyhow::Result<reqwest::Client> {
+    install_crypto();
+    let roots = reqwest::Certificate::from_pem_bundle(ca_pem).context("the API server's certificate is not PEM")?;
+    reqwest::Client::builder()
+        .tls_certs_only(roots)
+        .no_proxy()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .context("cannot set up TLS towards the API server")
+}
+
+/// Makes ring the crypto provider of this process, if there is none yet.
+pub fn install_crypto() {
+    // An error means that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Writes a new private key (ECDSA P-256, PKCS 8, PEM) that signs ServiceAccount tokens.
+pub(crate) fn write_signing_key(path: &Path) -> anyhow::Result<()> {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+        .map_err(|_| anyhow::anyhow!("cannot make a key for ServiceAccount tokens"))?;
+    write_private(path, &pem::encode(&pem::Pem::new("PRIVATE KEY", key.as_ref())))
+}
+
+/// Writes a file that only this user may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
