@@ -59,7 +59,8 @@ impl Access {
     /// `ca_file` must be there already: the API server writes it at its first start.
     pub(crate) fn new(url: &str, ca_file: PathBuf, tokens: Tokens) -> anyhow::Result<Access> {
         let pem = std::fs::read(&ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
-        let ca = pem::parse_many(&pem).with_context(|| format!("{} holds no certificates", ca_file.display()))?;
+        let ca =
+            pem::parse_many(&pem).with_context(|| format!("{} holds no certificates", ca_file.display()))?;
         Ok(Access {
             url: url.parse().with_context(|| format!("{url} is not a URL"))?,
             http: http_client(&pem)?,
@@ -121,7 +122,8 @@ impl Access {
 
     /// POST as the admin.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Result<String, String>> {
-        let request = self.http.post(format!("{}{path}", self.url())).bearer_auth(self.token(ADMIN)?).json(body);
+        let request =
+            self.http.post(format!("{}{path}", self.url())).bearer_auth(self.token(ADMIN)?).json(body);
         Ok(answer(request).await)
     }
 }
@@ -136,7 +138,8 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<String, String> {
 /// Trusts the API server only, follows no proxy variables, and speaks HTTP/1.1: one connection for each watch, as kube's.
 fn http_client(ca_pem: &[u8]) -> anyhow::Result<reqwest::Client> {
     install_crypto();
-    let roots = reqwest::Certificate::from_pem_bundle(ca_pem).context("the API server's certificate is not PEM")?;
+    let roots =
+        reqwest::Certificate::from_pem_bundle(ca_pem).context("the API server's certificate is not PEM")?;
     reqwest::Client::builder()
         .tls_certs_only(roots)
         .no_proxy()
@@ -152,12 +155,26 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Writes a new private key (ECDSA P-256, PKCS 8, PEM) that signs ServiceAccount tokens.
-pub(crate) fn write_signing_key(path: &Path) -> anyhow::Result<()> {
-    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-        .map_err(|_| anyhow::anyhow!("cannot make a key for ServiceAccount tokens"))?;
-    write_private(path, &pem::encode(&pem::Pem::new("PRIVATE KEY", key.as_ref())))
+/// What stands before the point of a P-256 public key in its DER form (SubjectPublicKeyInfo, RFC 5480).
+const P256_HEAD: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
+/// Writes a new key pair (ECDSA P-256, PEM) for ServiceAccount tokens: `NAME.key` signs and `NAME.pub` checks.
+pub(crate) fn write_signing_keys(dir: &Path, name: &str) -> anyhow::Result<()> {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ALGORITHM, EcdsaKeyPair, KeyPair};
+    let random = SystemRandom::new();
+    let failed = |_| anyhow::anyhow!("cannot make a key for ServiceAccount tokens");
+    let private = EcdsaKeyPair::generate_pkcs8(&ALGORITHM, &random).map_err(failed)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ALGORITHM, private.as_ref(), &random)
+        .map_err(|error| anyhow::anyhow!("cannot read the key for ServiceAccount tokens again: {error}"))?;
+    let public = [&P256_HEAD, pair.public_key().as_ref()].concat();
+    write_private(
+        &dir.join(format!("{name}.key")),
+        &pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref())),
+    )?;
+    write_private(&dir.join(format!("{name}.pub")), &pem::encode(&pem::Pem::new("PUBLIC KEY", public)))
 }
 
 /// Writes a file that only this user may read.

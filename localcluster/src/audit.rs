@@ -112,9 +112,13 @@ impl Audit {
     async fn settle_here(&self) -> anyhow::Result<()> {
         let since = Timestamp::now();
         let marker = format!("/version?settle={}", since.as_nanosecond());
-        self.access.get(&marker).await?.map_err(|reason| anyhow::anyhow!("the API server does not answer: {reason}"))?;
+        self.access
+            .get(&marker)
+            .await?
+            .map_err(|reason| anyhow::anyhow!("the API server does not answer: {reason}"))?;
         wait::until("the record of our own request in the audit log", Duration::from_secs(10), || async {
-            let seen = self.all_by(ADMIN, since - Duration::from_secs(1))?.iter().any(|record| record.uri == marker);
+            let seen =
+                self.all_by(ADMIN, since - Duration::from_secs(1))?.iter().any(|record| record.uri == marker);
             Ok(if seen { Ok(()) } else { Err(format!("{} does not have it", self.path.display())) })
         })
         .await
@@ -126,7 +130,8 @@ impl Audit {
         let mut reader = BufReader::new(file);
         let mut found = Vec::new();
         let mut line = String::new();
-        while reader.read_line(&mut line).with_context(|| format!("cannot read {}", self.path.display()))? > 0 {
+        while reader.read_line(&mut line).with_context(|| format!("cannot read {}", self.path.display()))? > 0
+        {
             if line.ends_with('\n') && line.contains(needle) {
                 found.push(line.clone());
             }

@@ -38,8 +38,7 @@ pub(crate) fn apiserver(dir: &Path, port: u16, etcd: &str) -> Vec<String> {
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--cert-dir={}", path("certs")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        // A private key serves for checking as well.
-        format!("--service-account-key-file={}", path("service-account.key")),
+        format!("--service-account-key-file={}", path("service-account.pub")),
         format!("--service-account-signing-key-file={}", path("service-account.key")),
         format!("--token-auth-file={}", path("tokens.csv")),
         "--authorization-mode=RBAC".to_owned(),

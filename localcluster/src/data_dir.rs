@@ -23,16 +23,27 @@ impl DataDir {
     }
 
     fn temporary() -> anyhow::Result<DataDir> {
-        let folder = tempfile::Builder::new().prefix("localcluster-").tempdir().context("cannot create a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("localcluster-")
+            .tempdir()
+            .context("cannot create a temporary folder")?;
         reaper::add_dir(folder.path())?;
         Ok(DataDir { path: folder.keep(), keep: false })
     }
 
     fn take(path: PathBuf) -> anyhow::Result<DataDir> {
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot create the data folder {}", path.display()))?;
-        let mut entries = path.read_dir().with_context(|| format!("cannot read the data folder {}", path.display()))?;
-        anyhow::ensure!(entries.next().is_none(), "the data folder {} is not empty; name an empty or a new one", path.display());
-        let path = path.canonicalize().with_context(|| format!("cannot resolve the data folder {}", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot create the data folder {}", path.display()))?;
+        let mut entries =
+            path.read_dir().with_context(|| format!("cannot read the data folder {}", path.display()))?;
+        anyhow::ensure!(
+            entries.next().is_none(),
+            "the data folder {} is not empty; name an empty or a new one",
+            path.display()
+        );
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot resolve the data folder {}", path.display()))?;
         Ok(DataDir { path, keep: true })
     }
 

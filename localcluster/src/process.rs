@@ -72,7 +72,11 @@ impl Process {
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         match self.exited()? {
             None => Ok(()),
-            Some(status) => anyhow::bail!("{} ended early ({status}); the end of its log:\n{}", self.name, self.log_tail()),
+            Some(status) => anyhow::bail!(
+                "{} ended early ({status}); the end of its log:\n{}",
+                self.name,
+                self.log_tail()
+            ),
         }
     }
 
@@ -113,7 +117,11 @@ fn command(spec: &Spec<'_>, log: &Path) -> anyhow::Result<Command> {
 
 fn open_log(path: &Path) -> anyhow::Result<File> {
     // Appended: a restarted API server must not wipe what it said before.
-    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot write the log {}", path.display()))
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot write the log {}", path.display()))
 }
 
 fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {

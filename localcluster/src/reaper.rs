@@ -46,7 +46,9 @@ pub(crate) fn pid() -> anyhow::Result<u32> {
 }
 
 fn line_safe(path: &Path) -> anyhow::Result<&str> {
-    let text = path.to_str().with_context(|| format!("the folder {} is not valid UTF-8; choose another", path.display()))?;
+    let text = path
+        .to_str()
+        .with_context(|| format!("the folder {} is not valid UTF-8; choose another", path.display()))?;
     anyhow::ensure!(!text.contains('\n'), "the folder {text:?} has a line break in its name; choose another");
     Ok(text)
 }
@@ -56,7 +58,10 @@ fn tell(line: &str) -> anyhow::Result<()> {
     let mut pipe = reaper.pipe.lock().unwrap_or_else(PoisonError::into_inner);
     // One write per line: lines of several threads must not mix.
     pipe.write_all(format!("{line}\n").as_bytes()).with_context(|| {
-        format!("the process that cleans up after this one (pid {}) is gone; was it killed?", reaper.child.id())
+        format!(
+            "the process that cleans up after this one (pid {}) is gone; was it killed?",
+            reaper.child.id()
+        )
     })
 }
 

@@ -1,5 +1,6 @@
 //! Builds one tool with Go, once for all processes and users of the cache.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -39,7 +40,8 @@ pub(super) fn delete_go_caches(root: &Path) -> anyhow::Result<()> {
     }
     for folder in [go_build_cache(root), go_module_cache(root)] {
         if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot delete {}", folder.display()))?;
         }
     }
     Ok(())
@@ -88,7 +90,10 @@ fn run_go(tool: Tool, root: &Path, output: &Path) -> anyhow::Result<()> {
         output.parent().unwrap_or(output).display(),
         tool.usual_minutes() * 60.0
     );
-    let env = go_env(root, &std::env::vars().collect::<Vec<_>>());
+    let readable =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let inherited: Vec<_> = std::env::vars_os().filter_map(readable).collect();
+    let env = go_env(root, &inherited);
     let args = go_args(tool, version, output)?;
     let go = Spec { name: "go", program: Path::new("go"), args: &args, dir: source.path(), env: Some(&env) };
     let mut process = Process::spawn(&go)?;
@@ -105,10 +110,14 @@ fn run_go(tool: Tool, root: &Path, output: &Path) -> anyhow::Result<()> {
 
 /// The pinned module files, in a folder of their own: the crate's source may not be on this machine, nor writable.
 fn write_module(tool: Tool) -> anyhow::Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("localcluster-build-").tempdir().context("cannot create a folder to build in")?;
+    let folder = tempfile::Builder::new()
+        .prefix("localcluster-build-")
+        .tempdir()
+        .context("cannot create a folder to build in")?;
     let module = tool.module();
     for (name, text) in [("go.mod", module.go_mod), ("go.sum", module.go_sum)] {
-        std::fs::write(folder.path().join(name), text).with_context(|| format!("cannot write {name} to build {}", tool.name()))?;
+        std::fs::write(folder.path().join(name), text)
+            .with_context(|| format!("cannot write {name} to build {}", tool.name()))?;
     }
     Ok(folder)
 }
@@ -134,7 +143,10 @@ fn version_variables(tool: Tool, version: &str) -> anyhow::Result<Vec<(String, S
         ],
         Tool::Prometheus => {
             let patch = version.rsplit('.').next().unwrap_or("0");
-            vec![("github.com/prometheus/common/version.Version".to_owned(), format!("{major}.{minor}.{patch}"))]
+            vec![(
+                "github.com/prometheus/common/version.Version".to_owned(),
+                format!("{major}.{minor}.{patch}"),
+            )]
         }
         Tool::Etcd | Tool::Kwok => Vec::new(),
     })

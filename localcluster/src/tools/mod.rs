@@ -55,8 +55,14 @@ static PROMETHEUS: Module = module!("prometheus", "github.com/prometheus/prometh
 
 impl Tool {
     /// Every tool, the quickest to build first.
-    pub const ALL: [Tool; 6] =
-        [Tool::Etcd, Tool::Kwok, Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Kubectl, Tool::Prometheus];
+    pub const ALL: [Tool; 6] = [
+        Tool::Etcd,
+        Tool::Kwok,
+        Tool::KubeApiserver,
+        Tool::KubeControllerManager,
+        Tool::Kubectl,
+        Tool::Prometheus,
+    ];
 
     /// The program's file name.
     #[must_use]
@@ -106,7 +112,11 @@ impl Tool {
     fn version_args(self) -> &'static [&'static str] {
         match self {
             Tool::Kubectl => &["version", "--client"],
-            Tool::Etcd | Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kwok | Tool::Prometheus => &["--version"],
+            Tool::Etcd
+            | Tool::KubeApiserver
+            | Tool::KubeControllerManager
+            | Tool::Kwok
+            | Tool::Prometheus => &["--version"],
         }
     }
 
@@ -151,7 +161,8 @@ pub fn ensure(tool: Tool) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// As [`ensure`], for the first tool that fails.
 pub fn ensure_all() -> anyhow::Result<Vec<(Tool, PathBuf)>> {
-    let tools = Tool::ALL.iter().map(|&tool| Ok((tool, ensure(tool)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let tools =
+        Tool::ALL.iter().map(|&tool| Ok((tool, ensure(tool)?))).collect::<anyhow::Result<Vec<_>>>()?;
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         build::delete_go_caches(&cache_root()?)?;
     }
@@ -178,7 +189,8 @@ fn on_path(tool: Tool) -> anyhow::Result<Option<PathBuf>> {
     let wanted = tool.minor()?;
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates = std::env::split_paths(&folders).map(|folder| folder.join(tool.name()));
-    Ok(candidates.find(|path| path.is_file() && printed_minor(tool, path).is_ok_and(|minor| minor == Some(wanted))))
+    Ok(candidates
+        .find(|path| path.is_file() && printed_minor(tool, path).is_ok_and(|minor| minor == Some(wanted))))
 }
 
 /// What the program says about itself; `None` when it says no version.
