@@ -147,6 +147,11 @@ impl Cluster {
         command.output().with_context(|| format!("cannot run kubectl {}", args.join(" ")))
     }
 
+    /// The kubectl that fits this API server.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.site.programs.kubectl
+    }
+
     /// Who has asked what of the API server.
     pub fn audit(&self) -> Audit {
         Audit { path: self.data_dir().join("audit.log"), access: Arc::clone(&self.access) }
@@ -158,7 +163,7 @@ impl Cluster {
     /// When the list of processes cannot be written.
     pub async fn stop_apiserver(&self) -> anyhow::Result<()> {
         let server = self.running().apiserver.take();
-        runtime::run_blocking(move || Ok(drop(server))).await?;
+        runtime::drop_blocking(server).await?;
         self.write_pids()
     }
 

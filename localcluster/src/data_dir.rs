@@ -17,7 +17,7 @@ impl DataDir {
     /// When the folder cannot be made, or the one given has something in it: an old cluster's data would mix with ours.
     pub(crate) fn create(given: Option<PathBuf>) -> anyhow::Result<DataDir> {
         match given {
-            Some(path) => DataDir::take(path),
+            Some(path) => DataDir::take(&path),
             None => DataDir::temporary(),
         }
     }
@@ -31,8 +31,8 @@ impl DataDir {
         Ok(DataDir { path: folder.keep(), keep: false })
     }
 
-    fn take(path: PathBuf) -> anyhow::Result<DataDir> {
-        std::fs::create_dir_all(&path)
+    fn take(path: &Path) -> anyhow::Result<DataDir> {
+        std::fs::create_dir_all(path)
             .with_context(|| format!("cannot create the data folder {}", path.display()))?;
         let mut entries =
             path.read_dir().with_context(|| format!("cannot read the data folder {}", path.display()))?;

@@ -36,3 +36,12 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     runtime().spawn_blocking(work).await.context("a task of the local cluster panicked")?
 }
+
+/// Drops a value that blocks when it is dropped, such as a process that has to end.
+pub(crate) async fn drop_blocking<T: Send + 'static>(value: T) -> anyhow::Result<()> {
+    run_blocking(move || {
+        drop(value);
+        Ok(())
+    })
+    .await
+}
