@@ -47,9 +47,14 @@ pub fn remaining(policy: &ServicePolicy, member: &Member, cut: &Cut, now: Now, s
     left.min(longest(activator, shortest))
 }
 
-/// What is wanted once `cut` is due. `paused` is the number of members paused already.
+/// What is wanted once `cut` is due. `paused` is the number of members paused already. A pod whose breaker is gone
+/// from the spec is only ever restored.
 #[must_use]
 pub fn step(policy: &ServicePolicy, member: &Member, cut: &Cut, paused: u32) -> Step {
+    // Nobody could say any more that it still fails.
+    if cut.breaker.as_deref().and_then(|name| policy.breaker(name)).is_none() {
+        return Step::Restore;
+    }
     let (activator, _) = activator_of(policy, cut);
     if ladder_strikes(policy, member, activator) <= activator.max_retry_count {
         return Step::Restore;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::fleet::{Fleet, Member};
 use crate::policy::BreakerPolicy;
+use crate::traffic::Move;
 use crate::verdict::{Evidence, Verdict};
 
 /// A member that a breaker wants out.
@@ -43,7 +44,8 @@ pub fn propose<'a>(fleet: &'a Fleet, judged: &[Judged<'a>]) -> Vec<Proposal<'a>>
 }
 
 fn worst<'a>(index: usize, member: &'a Member, judged: &[Judged<'a>]) -> Option<Proposal<'a>> {
-    if !member.serving() {
+    // A pod without traffic by its label may still serve where the Service does not hold the key.
+    if !member.serving() || !member.traffic.allows(Move::Cut) {
         return None;
     }
     let proposal = |j: &Judged<'a>| match j.verdicts.get(index) {

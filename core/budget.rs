@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::fleet::{Fleet, Member};
-use crate::policy::{BreakerPolicy, ServicePolicy};
+use crate::policy::{BreakerPolicy, ServicePolicy, share};
 
 /// Members that must keep traffic, over a fleet of `n`: the strictest of all breakers, ratios rounded up.
 ///
@@ -14,10 +14,15 @@ use crate::policy::{BreakerPolicy, ServicePolicy};
 #[must_use]
 pub fn floor(policy: &ServicePolicy, n: u32) -> u32 {
     let of = |b: &BreakerPolicy| {
-        let by_ratio = b.floor.percent.map_or(0, |percent| (n * percent).div_ceil(100));
+        let by_ratio = b.floor.percent.map_or(0, |percent| share_rounded_up(n, percent));
         b.floor.count.unwrap_or(1).max(by_ratio)
     };
     policy.breakers.iter().map(of).max().unwrap_or(1).max(1)
+}
+
+fn share_rounded_up(n: u32, percent: u32) -> u32 {
+    let hundredths = u64::from(n) * u64::from(percent);
+    u32::try_from(hundredths.div_ceil(100)).unwrap_or(u32::MAX)
 }
 
 /// The sums of one tick.
@@ -64,16 +69,20 @@ impl Limit {
 
 impl Budget {
     /// Before anything is spent. `size` is the fleet's capacity (see [`crate::fleet::Capacity`]).
+    ///
+    /// Capacity that went away keeps the floor up, but allows no cut: a third of the hundred pods of five minutes
+    /// ago may be all that is left.
     #[must_use]
     pub fn of(fleet: &Fleet, policy: &ServicePolicy, size: u32, recent_cuts: u32) -> Self {
+        let present = size.min(fleet.size());
         Self {
             size,
             floor: floor(policy, size),
             serving: fleet.count(Member::serving),
             out: fleet.count(Member::out),
-            max_out: size * policy.limits.max_cut_percent / 100,
+            max_out: share(present, policy.limits.max_cut_percent),
             recent_cuts,
-            max_recent_cuts: policy.limits.cuts_per_period.pods(size),
+            max_recent_cuts: policy.limits.cuts_per_period.pods(present),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Gate {
     NotActivated,
     /// Decisions are shown, not carried out.
     DryRun,
-    /// The source of this breaker failed.
+    /// The source of this breaker failed, fell silent, or has not answered since the start.
     Blind {
         /// The breaker.
         breaker: Arc<str>,
@@ -83,7 +83,7 @@ impl fmt::Display for Gate {
                 )
             }
             Self::DryRun => write!(f, "dry run"),
-            Self::Blind { breaker } => write!(f, "the source of breaker {breaker} failed"),
+            Self::Blind { breaker } => write!(f, "the source of breaker {breaker} gives no answer to go by"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::fleet::{Capacity, Member, count};
 use crate::plan::BreakerReport;
 use crate::policy::ServicePolicy;
 use crate::tick::Input;
-use crate::traffic::{Move, Traffic};
+use crate::traffic::{Cut, Move, Traffic};
 use crate::verdict::{Unknown, Verdict};
 
 /// Longest pause between two tries of a write that was refused.
@@ -28,6 +28,30 @@ pub struct Memory {
     pub capacity: Capacity,
     pub(crate) breakers: BTreeMap<Arc<str>, BreakerMemory>,
     pub(crate) pods: BTreeMap<Arc<str>, PodMemory>,
+    /// Age of every eviction stored in the status, by uid and stored time.
+    kills: BTreeMap<(Arc<str>, Timestamp), Since>,
+    /// The last tick that saw a fleet.
+    last: Option<Duration>,
+}
+
+/// An age that only the clock that cannot be moved adds to. The stored time gives it once, at first sight; what was
+/// not there at the last tick is no older than that tick, whatever the wall clock says.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    seen: Duration,
+    age: Duration,
+}
+
+impl Since {
+    fn first_sight(at: Timestamp, now: Now, last: Option<Duration>) -> Self {
+        let by_wall = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
+        let most = last.map_or(Duration::MAX, |last| now.mono.saturating_sub(last));
+        Self { seen: now.mono, age: by_wall.min(most) }
+    }
+
+    fn age(self, now: Duration) -> Duration {
+        self.age.saturating_add(now.saturating_sub(self.seen))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,14 +61,22 @@ pub(crate) struct BreakerMemory {
     pub(crate) report: BreakerReport,
 }
 
+/// When a cut was made and when it ends, as written on the pod.
+type Stored = (Option<Timestamp>, Option<Timestamp>);
+
 #[derive(Debug, Default)]
 pub(crate) struct PodMemory {
-    /// The cut that `due` belongs to, and when it is due by the clock that cannot be moved.
-    pub(crate) due: Option<(Option<Timestamp>, Duration)>,
-    /// When we last cut it.
-    cut_at: Option<Duration>,
-    /// Put back by a person: not cut again before this.
+    /// The stored times that `due` belongs to, and when it is due by the clock that cannot be moved.
+    pub(crate) due: Option<(Stored, Duration)>,
+    /// The last cut that this process planned, on both clocks.
+    planned: Option<Now>,
+    /// The last cut, and the stored time that it was read from.
+    cut: Option<(Option<Timestamp>, Since)>,
+    /// The cut that a person undid; the pod is not cut again before `quiet_until`.
+    undone: Option<Option<Timestamp>>,
     pub(crate) quiet_until: Option<Duration>,
+    /// Since when it is Ready, and the stored time that it was read from.
+    ready: Option<(Timestamp, Since)>,
     pub(crate) been_ready: bool,
     /// Writes refused in a row, and the time before which there is no next try.
     failures: u32,
@@ -64,12 +96,12 @@ impl Memory {
         if accepted {
             pod.failures = 0;
             if step == Move::Cut {
-                pod.cut_at = Some(now.mono);
+                pod.cut = Some((None, Since { seen: now.mono, age: Duration::ZERO }));
             }
         } else {
             pod.failures = pod.failures.saturating_add(1);
             let pause = Duration::from_secs(1) * 2_u32.saturating_pow(pod.failures.min(10) - 1);
-            pod.not_before = now.mono + pause.min(LONGEST_HOLD_OFF);
+            pod.not_before = now.mono.saturating_add(pause.min(LONGEST_HOLD_OFF));
         }
     }
 
@@ -79,42 +111,60 @@ impl Memory {
     }
 
     pub(crate) fn observe(&mut self, input: &Input<'_>) {
-        let Input { fleet, policy, now, seed, .. } = input;
+        let Input { fleet, policy, kills, now, seed, .. } = input;
         self.capacity.observe(fleet.size(), now.mono);
         let present: BTreeSet<&Arc<str>> = fleet.members.iter().map(|m| &m.uid).collect();
         let window = policy.cut_window();
         // A pod that is gone still counts as cut in this period.
-        self.pods.retain(|uid, p| present.contains(uid) || p.cut_at.is_some_and(|at| at + window > now.mono));
+        self.pods.retain(|uid, p| present.contains(uid) || p.cut_within(window, now.mono));
         self.breakers.retain(|name, _| policy.breaker(name).is_some());
         for member in &fleet.members {
             let pod = self.pods.entry(Arc::clone(&member.uid)).or_default();
-            pod.been_ready |= member.ready;
+            pod.note_ready(member, *now, self.last);
             pod.note_traffic(member, policy, *now, *seed);
         }
+        self.kills.retain(|(uid, at), _| kills.iter().any(|k| k.uid == *uid && k.at == *at));
+        for kill in *kills {
+            let sight = || Since::first_sight(kill.at, *now, self.last);
+            self.kills.entry((Arc::clone(&kill.uid), kill.at)).or_insert_with(sight);
+        }
+        if !fleet.members.is_empty() {
+            self.last = Some(now.mono);
+        }
+    }
+
+    /// Evictions within `window` of pods other than `uid`: a record of this very pod is a try that did not come
+    /// through, and it is not counted twice.
+    pub(crate) fn recent_kills(&self, uid: &Arc<str>, window: Duration, now: Duration) -> u32 {
+        let counts = |((killed, _), since): &(&(Arc<str>, Timestamp), &Since)| {
+            killed != uid && since.age(now) < window
+        };
+        count(self.kills.iter().filter(counts).count())
+    }
+
+    /// This cut is about to be sent.
+    pub(crate) fn plan_cut(&mut self, uid: &Arc<str>, now: Now) {
+        self.pods.entry(Arc::clone(uid)).or_default().planned = Some(now);
     }
 
     /// Cuts of ours within the window: by what this process remembers and by what stands on the pods, so that
     /// neither a restart nor a moved clock spends a period's allowance twice.
     pub(crate) fn recent_cuts(&self, input: &Input<'_>) -> u32 {
         let window = input.policy.cut_window();
-        let remembered = |uid: &Arc<str>| {
-            self.pods.get(uid).and_then(|p| p.cut_at).is_some_and(|at| at + window > input.now.mono)
-        };
-        let stored = |m: &Member| match &m.traffic {
-            Traffic::Cut(cut) => cut.at.is_some_and(|at| crate::add(at, window) > input.now.wall),
-            _ => m.in_flight == Some(Move::Cut),
-        };
-        let of_members = input.fleet.members.iter().filter(|m| stored(m) || remembered(&m.uid)).count();
-        let gone =
-            self.pods.keys().filter(|uid| input.fleet.member(uid).is_none() && remembered(uid)).count();
-        count(of_members + gone)
+        let recent = |pod: &PodMemory| pod.cut_within(window, input.now.mono);
+        let known = self.pods.values().filter(|p| recent(p)).count();
+        let flying = |m: &&Member| m.in_flight == Some(Move::Cut) && !recent(self.pod(m));
+        count(known + input.fleet.members.iter().filter(flying).count())
     }
 
     pub(crate) fn pod(&self, member: &Member) -> &PodMemory {
         static NONE: PodMemory = PodMemory {
             due: None,
-            cut_at: None,
+            planned: None,
+            cut: None,
+            undone: None,
             quiet_until: None,
+            ready: None,
             been_ready: false,
             failures: 0,
             not_before: Duration::ZERO,
@@ -124,27 +174,81 @@ impl Memory {
 }
 
 impl PodMemory {
+    fn note_ready(&mut self, member: &Member, now: Now, last: Option<Duration>) {
+        self.been_ready |= member.ready;
+        let at = member.ready_since;
+        if self.ready.is_none_or(|(known, _)| known != at) {
+            self.ready = Some((at, Since::first_sight(at, now, last)));
+        }
+    }
+
     fn note_traffic(&mut self, member: &Member, policy: &ServicePolicy, now: Now, seed: u64) {
+        if let Traffic::Cut(cut) | Traffic::OpenedByHand(cut) = &member.traffic {
+            self.note_cut(cut, now);
+        }
         match &member.traffic {
             Traffic::Cut(cut) => {
-                if self.due.is_none_or(|(at, _)| at != cut.at) {
-                    self.due = Some((cut.at, now.mono + remaining(policy, member, cut, now, seed)));
+                let stored = (cut.at, cut.restore_at);
+                if self.due.is_none_or(|(known, _)| known != stored) {
+                    let left = remaining(policy, member, cut, self.steady(cut, now), seed);
+                    self.due = Some((stored, now.mono.saturating_add(left)));
                 }
+                self.undone = None;
             }
             Traffic::OpenedByHand(cut) => {
-                let (activator, _) = activator_of(policy, cut);
-                self.quiet_until = Some(now.mono + activator.period);
+                // Once for each cut: the marks may stay for ever, the quiet must not.
+                if self.undone != Some(cut.at) {
+                    let (activator, _) = activator_of(policy, cut);
+                    self.undone = Some(cut.at);
+                    self.quiet_until = Some(now.mono.saturating_add(activator.period));
+                }
                 self.due = None;
             }
             Traffic::Unlabelled | Traffic::Open | Traffic::CutByHand | Traffic::Paused | Traffic::Odd => {
                 self.due = None;
+                self.undone = None;
             }
         }
+    }
+
+    fn note_cut(&mut self, cut: &Cut, now: Now) {
+        if self.cut.is_some_and(|(known, _)| known == cut.at && known.is_some()) {
+            return;
+        }
+        // A time that cannot be read counts as now, once.
+        let at = cut.at.unwrap_or(now.wall);
+        if cut.at.is_some() || self.cut.is_none() {
+            self.cut = Some((cut.at, Since::first_sight(at, self.steady(cut, now), None)));
+        }
+    }
+
+    /// Now, with the wall clock as it would stand had nobody moved it since this process planned `cut`.
+    fn steady(&self, cut: &Cut, now: Now) -> Now {
+        match (self.planned, cut.at) {
+            (Some(planned), Some(stored)) if same_second(planned.wall, stored) => {
+                Now { wall: crate::add(stored, now.mono.saturating_sub(planned.mono)), ..now }
+            }
+            _ => now,
+        }
+    }
+
+    fn cut_within(&self, window: Duration, now: Duration) -> bool {
+        self.cut.is_some_and(|(_, since)| since.age(now) < window)
+    }
+
+    /// How long it has been Ready, or has existed where it is not.
+    pub(crate) fn ready_for(&self, now: Duration) -> Duration {
+        self.ready.map_or(Duration::ZERO, |(_, since)| since.age(now))
     }
 
     pub(crate) fn due_at(&self) -> Option<Duration> {
         self.due.map(|(_, due)| due.max(self.not_before))
     }
+}
+
+/// Times on pods may be written in whole seconds.
+fn same_second(a: Timestamp, b: Timestamp) -> bool {
+    a.duration_since(b).abs() < jiff::SignedDuration::from_secs(1)
 }
 
 impl BreakerMemory {

@@ -105,9 +105,15 @@ impl CutsPerPeriod {
     pub fn pods(self, n: u32) -> u32 {
         match self {
             Self::Count(count) => count,
-            Self::Percent(percent) => (n * percent / 100).max(1),
+            Self::Percent(percent) => share(n, percent).max(1),
         }
     }
+}
+
+/// `percent` of `n`, rounded down.
+pub(crate) fn share(n: u32, percent: u32) -> u32 {
+    let hundredths = u64::from(n) * u64::from(percent);
+    u32::try_from(hundredths / 100).unwrap_or(u32::MAX)
 }
 
 /// One entry of `spec.breakers`.
@@ -134,7 +140,7 @@ impl BreakerPolicy {
     /// would be cut again for old faults, or spend its life waiting for a clean window while it serves.
     #[must_use]
     pub fn shortest_cut(&self) -> Duration {
-        self.range + self.evaluation_period + self.scrape_interval
+        self.range.saturating_add(self.evaluation_period).saturating_add(self.scrape_interval)
     }
 }
 

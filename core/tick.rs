@@ -14,7 +14,7 @@ use crate::backoff::cut_time;
 use crate::breaker::{Judged, Proposal, propose};
 use crate::budget::{Budget, Limit, floor, large_enough};
 use crate::detector::judge;
-use crate::fleet::{Fleet, Member, Workload, count};
+use crate::fleet::{Fleet, Member, Workload};
 use crate::gates::{Gate, first};
 use crate::memory::Memory;
 use crate::plan::{
@@ -82,14 +82,16 @@ fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> Vec<Judged<'a>> {
     let mut judged = Vec::new();
     for breaker in &input.policy.breakers {
         let Some(answer) = input.answers.iter().find(|a| a.breaker == &*breaker.name) else { continue };
-        let known = memory.breakers.entry(Arc::clone(&breaker.name)).or_default();
+        let Memory { breakers, pods, .. } = memory;
+        let known = breakers.entry(Arc::clone(&breaker.name)).or_default();
         let Some(samples) = answer.samples else {
             known.blind = true;
             known.report = BreakerReport { name: Arc::clone(&breaker.name), ..BreakerReport::default() };
             known.report.unknown = input.fleet.size();
             continue;
         };
-        let verdicts = judge(input.fleet, samples, breaker, input.now);
+        let ready_for = |m: &Member| pods.get(&m.uid).map_or(Duration::ZERO, |p| p.ready_for(input.now.mono));
+        let verdicts = judge(input.fleet, samples, breaker, &ready_for);
         known.note(breaker.name.clone(), &verdicts);
         judged.push(Judged { breaker, verdicts });
     }
@@ -160,13 +162,14 @@ impl<'a> Draft<'a> {
     ///    the fewest strikes first.
     fn repair(&mut self, memory: &Memory) {
         let Input { fleet, policy, now, .. } = self.input;
-        let grown = fleet.count(|m| memory.pod(m).been_ready || m.ready_for(now.wall) >= NEWBORN);
-        let wanted = floor(policy, grown).min(self.budget.floor);
-        let coming = fleet.count(|m| m.ready && m.in_flight == Some(Move::Restore));
+        let grown = |m: &Member| memory.pod(m).been_ready || memory.pod(m).ready_for(now.mono) >= NEWBORN;
+        let wanted = floor(policy, fleet.count(grown)).min(self.budget.floor);
+        let coming = |m: &Member| m.ready && !m.terminating && m.in_flight == Some(Move::Restore);
+        let coming = fleet.count(|m| coming(m) && !m.serving());
         let missing = wanted.saturating_sub(self.budget.serving).saturating_sub(coming);
         let mut back: Vec<_> =
             self.timed_cuts().filter(|(m, _)| m.ready && allowed(memory, m, *now)).collect();
-        back.sort_by_key(|(m, _)| (m.strikes.total(), memory.pod(m).due_at()));
+        back.sort_by_key(|(m, _)| (m.strikes.total(), memory.pod(m).due_at(), Arc::clone(&m.name)));
         for (member, _) in back.into_iter().take(missing as usize) {
             self.act(member, What::Restore(RestoreReason::FloorRepair));
         }
@@ -195,23 +198,33 @@ impl<'a> Draft<'a> {
             Step::Pause => Move::Pause,
             Step::Evict => Move::Evict,
         };
-        let Some(why) = self.ladder_refusal(member, cut, wanted) else {
-            return self.climb(member, cut, wanted);
-        };
-        let (activator, _) = activator_of(self.input.policy, cut);
-        let overdue = memory
-            .pod(member)
-            .due
-            .is_some_and(|(_, due)| self.input.now.mono.saturating_sub(due) >= activator.max_period);
-        // What nobody will ever evict goes on being tried; what is only held waits, but not for ever.
-        if overdue || matches!(why, Why::NotReplaced(_)) {
-            self.act(member, What::Restore(RestoreReason::LadderHeld));
+        if !self.enforces() {
+            return self.act(member, What::Restore(RestoreReason::Due));
         }
-        self.refuse(member, wanted, cut.breaker.clone(), why);
+        let why = self.ladder_refusal(memory, member, cut, wanted);
+        let (activator, _) = activator_of(self.input.policy, cut);
+        let waited = |(_, due): (_, Duration)| self.input.now.mono.saturating_sub(due);
+        // Held, or refused by the API server again and again: it waits, but not for ever.
+        let overdue = memory.pod(member).due.map(waited).is_some_and(|waited| waited >= activator.max_period);
+        // What nobody will ever evict goes on being tried.
+        if overdue || matches!(why, Some(Why::NotReplaced(_))) {
+            self.act(member, What::Restore(RestoreReason::LadderHeld));
+        } else if why.is_none() {
+            self.climb(member, cut, wanted);
+        }
+        if let Some(why) = why {
+            self.refuse(member, wanted, cut.breaker.clone(), why);
+        }
+    }
+
+    /// Whether steps are carried out. What is not enforced climbs no ladder: it is only given back.
+    fn enforces(&self) -> bool {
+        self.input.policy.mode == Mode::Active && !self.gates.contains(&Gate::DryRun)
     }
 
     fn climb(&mut self, member: &Member, cut: &Cut, wanted: Move) {
         let (breaker, strikes) = (cut.breaker.clone(), member.strikes.total());
+        self.budget.serving -= u32::from(member.serving());
         if wanted == Move::Pause {
             self.pauses += 1;
             self.act(member, What::Pause { breaker, strikes });
@@ -221,27 +234,30 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn ladder_refusal(&self, member: &Member, cut: &Cut, wanted: Move) -> Option<Why> {
+    fn ladder_refusal(&self, memory: &Memory, member: &Member, cut: &Cut, wanted: Move) -> Option<Why> {
         let breaker = cut.breaker.as_deref().unwrap_or_default();
         if let Some(gate) = first(&self.gates, breaker) {
             return Some(Why::Gate(gate.clone()));
         }
-        if self.budget.shortfall() > 0 {
+        // After a restart nobody knows yet whether the source is there: no evidence, no kill.
+        if !memory.breakers.contains_key(breaker) {
+            return Some(Why::Gate(Gate::Blind { breaker: breaker.into() }));
+        }
+        // A cut pod serves only where the Service does not hold the key; then it is counted as a loss.
+        if self.budget.serving < self.budget.floor.saturating_add(u32::from(member.serving())) {
             return Some(Why::BelowFloor);
         }
-        if wanted == Move::Pause { None } else { self.kill_refusal(member, cut) }
+        if wanted == Move::Pause { None } else { self.kill_refusal(memory, member, cut) }
     }
 
-    fn kill_refusal(&self, member: &Member, cut: &Cut) -> Option<Why> {
+    fn kill_refusal(&self, memory: &Memory, member: &Member, cut: &Cut) -> Option<Why> {
         let Input { fleet, policy, kills, now, .. } = self.input;
         if member.workload != Workload::Replaced {
             return Some(Why::NotReplaced(member.workload));
         }
         let (activator, _) = activator_of(policy, cut);
-        // A record of this very pod is a try that did not come through; it is not counted twice.
-        let counted =
-            kills.iter().filter(|k| k.uid != member.uid && crate::add(k.at, KILL_WINDOW) > now.wall);
-        if count(counted.count()) + self.evictions >= activator.max_kills_per_hour {
+        let recent = memory.recent_kills(&member.uid, KILL_WINDOW, now.mono);
+        if recent.saturating_add(self.evictions) >= activator.max_kills_per_hour {
             return Some(Why::KillCap(activator.max_kills_per_hour));
         }
         let killed = |m: &Member| kills.iter().any(|k| k.uid == m.uid);
@@ -250,13 +266,17 @@ impl<'a> Draft<'a> {
     }
 
     /// 3. Cuts, worst first, as far as the budget goes.
-    fn cuts(&mut self, memory: &Memory, judged: &[Judged<'a>]) {
+    fn cuts(&mut self, memory: &mut Memory, judged: &[Judged<'a>]) {
+        if self.input.policy.mode == Mode::Disabled {
+            return;
+        }
         for proposal in propose(self.input.fleet, judged) {
             if self.taken.contains(&proposal.member.uid) {
                 continue;
             }
             match self.cut_refusal(memory, &proposal) {
                 None => {
+                    memory.plan_cut(&proposal.member.uid, self.input.now);
                     let order = self.order(&proposal);
                     self.act(proposal.member, What::Cut(order));
                 }
@@ -268,15 +288,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Spends the budget where nothing else forbids the cut. A dry run spends it too, so that it shows what would
-    /// be done and not what every pod deserves.
+    /// be done and not what every pod deserves; that the Service does not hold the key yet is no obstacle to it.
     fn cut_refusal(&mut self, memory: &Memory, proposal: &Proposal<'a>) -> Option<Why> {
         let (member, breaker) = (proposal.member, proposal.breaker);
-        let mut held = self.gates.iter().filter(|g| **g != Gate::DryRun && g.holds(&breaker.name));
-        if let Some(gate) = held.next() {
+        let dry = self.gates.contains(&Gate::DryRun);
+        let passed = |g: &Gate| dry && matches!(g, Gate::DryRun | Gate::NotActivated);
+        if let Some(gate) = self.gates.iter().find(|g| !passed(g) && g.holds(&breaker.name)) {
             return Some(Why::Gate(gate.clone()));
         }
-        if !large_enough(self.budget.size, breaker) {
-            return Some(Why::FleetTooSmall(self.budget.size));
+        // The pods that are there now: capacity of five minutes ago is nobody to take over.
+        let present = self.budget.size.min(self.input.fleet.size());
+        if !large_enough(present, breaker) {
+            return Some(Why::FleetTooSmall(present));
         }
         let pod = memory.pod(member);
         if member.in_flight.is_some() {
@@ -291,7 +314,7 @@ impl<'a> Draft<'a> {
         if let Err(limit) = self.budget.spend() {
             return Some(Why::Limit(limit, self.budget));
         }
-        if self.gates.contains(&Gate::DryRun) {
+        if dry {
             self.would_cut.entry(Arc::clone(&breaker.name)).or_default().push(Arc::clone(&member.name));
             return Some(Why::Gate(Gate::DryRun));
         }
@@ -316,7 +339,13 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self, memory: &mut Memory) -> Plan {
-        let Self { input, budget, gates, taken, actions, refusals, mut would_cut, .. } = self;
+        // A write under way, or a pod that goes, is no date: the fleet's next change is.
+        let waiting = self.timed_cuts().filter(|(m, _)| !self.taken.contains(&m.uid));
+        let due = waiting.filter_map(|(m, _)| memory.pod(m).due_at());
+        // A due pod that stays (its eviction is held) is looked at again a second later, not at once.
+        let soonest = self.input.now.mono.saturating_add(Duration::from_secs(1));
+        let next_due = due.map(|due| due.max(soonest)).min();
+        let Self { input, budget, gates, actions, refusals, mut would_cut, .. } = self;
         for (name, breaker) in &mut memory.breakers {
             let mut pods = would_cut.remove(name).unwrap_or_default();
             pods.truncate(WOULD_CUT_MAX);
@@ -324,17 +353,10 @@ impl<'a> Draft<'a> {
                 breaker.report.would_cut = pods;
             }
         }
-        let waiting = input.fleet.members.iter().filter(|m| !taken.contains(&m.uid));
-        let next_due = waiting.filter_map(|m| later_than(memory.pod(m).due_at()?, input.now.mono)).min();
         let floor_reached = refusals.iter().any(|r| matches!(r.why, Why::Limit(Limit::Floor, _)));
         let report = report(input, memory, budget, gates, floor_reached);
         Plan { actions, refusals, report, next_due }
     }
-}
-
-/// A due pod that stays (its eviction is held) is looked at again a second later, not at once.
-fn later_than(due: Duration, now: Duration) -> Option<Duration> {
-    Some(due.max(now + Duration::from_secs(1)))
 }
 
 fn allowed(memory: &Memory, member: &Member, now: Now) -> bool {
@@ -368,19 +390,34 @@ fn report(
 
 /// The post-conditions of a plan, over sums made anew from the fleet.
 fn check(input: &Input<'_>, size: u32, plan: &Plan) {
+    let fleet = input.fleet;
     let acted: BTreeSet<_> = plan.actions.iter().map(|a| &a.uid).collect();
     assert_eq!(acted.len(), plan.actions.len(), "a plan has two actions for one pod");
-    let cut = |a: &&Action| a.what.step() == Move::Cut;
-    let cuts = count(plan.actions.iter().filter(cut).count());
-    let after = input.fleet.count(Member::serving) - cuts;
-    assert!(
-        cuts == 0 || after >= floor(input.policy, size),
-        "a plan leaves {after} serving, below the floor"
-    );
+    let (mut spent, mut lost, mut cuts) = (0_u32, 0_u32, 0_u32);
     for action in &plan.actions {
+        let step = action.what.step();
+        let member = fleet.member(&action.uid);
         assert!(
-            !action.what.step().spends() || input.policy.mode == Mode::Active,
-            "a plan takes traffic away outside mode Active"
+            member.is_some_and(|m| m.traffic.allows(step)),
+            "a plan has a {} that is not drawn",
+            step.as_str()
         );
+        cuts += u32::from(step == Move::Cut);
+        spent += u32::from(step.spends());
+        lost += u32::from(step.spends() && member.is_some_and(Member::serving));
     }
+    let serving = fleet.count(Member::serving).saturating_sub(lost);
+    assert!(
+        spent == 0 || serving >= floor(input.policy, size),
+        "a plan leaves {serving} serving, below the floor"
+    );
+    assert!(spent == 0 || input.policy.mode == Mode::Active, "a plan takes traffic away outside mode Active");
+    let out = fleet.count(Member::out) + cuts;
+    let max_out = Budget::of(fleet, input.policy, size, 0).max_out;
+    assert!(cuts == 0 || out <= max_out, "a plan has {out} out, above maxCutRatio");
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,26 @@ pub enum Traffic {
     Odd,
 }
 
+impl Traffic {
+    /// Its place in the drawing; `None` where a person or somebody else's meaning keeps it out of our hands.
+    /// Unlabelled counts as open: it serves only where the Service does not hold the key.
+    #[must_use]
+    pub fn state(&self) -> Option<TrafficState> {
+        match self {
+            Self::Unlabelled | Self::Open | Self::OpenedByHand(_) => Some(TrafficState::Open),
+            Self::Cut(_) => Some(TrafficState::Cut),
+            Self::Paused => Some(TrafficState::Paused),
+            Self::CutByHand | Self::Odd => None,
+        }
+    }
+
+    /// Whether the drawing has an arrow for `step`.
+    #[must_use]
+    pub fn allows(&self, step: Move) -> bool {
+        self.state().is_some_and(|state| state.allows(step))
+    }
+}
+
 /// A timed cut as stored on the pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {

@@ -12,7 +12,6 @@ pub use discrete::{Discrete, Lists};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::Now;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{BreakerPolicy, MIN_POD_AGE};
 use crate::sample::{Reading, Row, Samples};
@@ -40,17 +39,23 @@ impl Detector {
     }
 }
 
-/// One verdict for each member, in their order.
+/// One verdict for each member, in their order. `ready_for`: how long a member has been Ready, by a clock that cannot
+/// be moved.
 #[must_use]
-pub fn judge(fleet: &Fleet, samples: &Samples, breaker: &BreakerPolicy, now: Now) -> Vec<Verdict> {
+pub fn judge(
+    fleet: &Fleet,
+    samples: &Samples,
+    breaker: &BreakerPolicy,
+    ready_for: &dyn Fn(&Member) -> Duration,
+) -> Vec<Verdict> {
     let verdicts = match &breaker.detector {
         Detector::Discrete(rule) => {
             fleet.members.iter().map(|m| rule.judge(samples.of(&fleet.namespace, &m.name))).collect()
         }
         Detector::Deviation(rule) => {
-            let old_enough = MIN_POD_AGE.max(breaker.range + breaker.scrape_interval);
-            let values: Vec<_> =
-                fleet.members.iter().map(|m| comparable(fleet, m, samples, old_enough, now)).collect();
+            let old_enough = MIN_POD_AGE.max(breaker.range.saturating_add(breaker.scrape_interval));
+            let value = |m: &Member| comparable(fleet, m, samples, m.ready && ready_for(m) >= old_enough);
+            let values: Vec<_> = fleet.members.iter().map(value).collect();
             rule.judge(&values)
         }
         Detector::Custom => named(fleet, samples),
@@ -67,15 +72,9 @@ fn doubted(verdict: Verdict) -> Verdict {
 }
 
 /// The value of a member that may be compared, with whether it is a peer: one that serves.
-fn comparable(
-    fleet: &Fleet,
-    member: &Member,
-    samples: &Samples,
-    old_enough: Duration,
-    now: Now,
-) -> Result<Peer, Unknown> {
+fn comparable(fleet: &Fleet, member: &Member, samples: &Samples, warm: bool) -> Result<Peer, Unknown> {
     let value = single(samples.of(&fleet.namespace, &member.name))?;
-    if !member.ready || member.ready_for(now.wall) < old_enough {
+    if !warm {
         return Err(Unknown::TooYoung);
     }
     Ok(Peer { value, serving: member.serving() })
