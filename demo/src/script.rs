@@ -206,7 +206,10 @@ mod tests {
         for tenth in 0..3_000 {
             let at = Duration::from_millis(tenth * 100);
             if script.next(at, seen(at)) == Some(Cue::End) {
-                return (script.began.iter().map(|(scene, at)| (*scene, at.as_secs())).collect(), at.as_secs());
+                return (
+                    script.began.iter().map(|(scene, at)| (*scene, at.as_secs())).collect(),
+                    at.as_secs(),
+                );
             }
         }
         panic!("no end");
@@ -249,7 +252,8 @@ mod tests {
 
     #[test]
     fn the_one_that_never_recovers_has_no_end_and_the_others_have_one() {
-        let open = |scene: Scene| scene.episodes(Duration::ZERO).iter().any(|episode| episode.until.is_none());
+        let open =
+            |scene: Scene| scene.episodes(Duration::ZERO).iter().any(|episode| episode.until.is_none());
         assert_eq!(Scene::ALL.map(open), [false, false, true, false, false, false]);
     }
 }

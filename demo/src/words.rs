@@ -19,8 +19,13 @@ impl Share {
 
     /// Such as `19.3 %`.
     pub fn percent(self) -> String {
-        format!("{:.1} %", self.ratio() * 100.0)
+        percent(self.ratio())
     }
+}
+
+/// A ratio, 0 to 1, such as `19.3 %`.
+pub fn percent(ratio: f64) -> String {
+    format!("{:.1} %", ratio * 100.0)
 }
 
 /// Such as `4.1 s`.
@@ -28,8 +33,11 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Such as `4.1 s and 4.3 s`.
+/// Such as `4.1 s and 4.3 s`; of none: `never`.
 pub fn both(times: &[Duration]) -> String {
+    if times.is_empty() {
+        return "never".to_owned();
+    }
     times.iter().map(|time| seconds(*time)).collect::<Vec<_>>().join(" and ")
 }
 
