@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::Now;
-use crate::detector::{Detector, Deviation};
+use crate::detector::{Detector, Deviation, Discrete, Lists};
 use crate::fleet::{Fleet, Member, Workload};
+use crate::gates::Gate;
+use crate::memory::Memory;
+use crate::plan::{Kill, Plan, RestoreReason, What, Why};
 use crate::policy::{
-    ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits, Mode, ServicePolicy,
+    ActivatorMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits, Mode, ServicePolicy,
 };
 use crate::sample::{Reading, Row, Samples};
-use crate::traffic::{Cut, Strikes, Traffic};
+use crate::tick::{Answer, Input, tick};
+use crate::traffic::{Cut, Move, Strikes, Traffic};
 
 /// Second 0 of the tests, as wall time.
 const START: i64 = 1_700_000_000;
@@ -95,4 +99,148 @@ pub(crate) fn policy_of(breakers: Vec<BreakerPolicy>) -> ServicePolicy {
 pub(crate) fn naming<'a>(pods: impl IntoIterator<Item = &'a str>) -> Samples {
     let row = |pod: &str| Row { namespace: None, pod: pod.into(), key: None, reading: Reading::Number(1.0) };
     Samples::new(pods.into_iter().map(row).collect(), false)
+}
+
+/// A series of a pod.
+pub(crate) fn row(pod: &str, key: Option<&str>, value: f64) -> Row {
+    Row { namespace: None, pod: pod.into(), key: key.map(Into::into), reading: Reading::of(value) }
+}
+
+/// Anything but `"fine"` is bad.
+pub(crate) fn discrete() -> Detector {
+    let lists = Lists::Good(["fine".into()].into());
+    Detector::Discrete(Discrete { lists, tolerance: 40.0, min_activity: 3.0 })
+}
+
+/// Retries once, then evicts.
+pub(crate) fn killer() -> BreakerPolicy {
+    let activator = ActivatorPolicy::new(ActivatorMode::RetryAndKill, Duration::from_secs(11), 1);
+    BreakerPolicy { activator, ..breaker("errors", custom()) }
+}
+
+/// One service over time: change what the story is about, then tick. Starts at second 100 of both clocks.
+pub(crate) struct Scene {
+    pub(crate) members: Vec<Member>,
+    pub(crate) policy: ServicePolicy,
+    pub(crate) gates: Vec<Gate>,
+    pub(crate) kills: Vec<Kill>,
+    pub(crate) memory: Memory,
+    pub(crate) now: Now,
+}
+
+impl Scene {
+    pub(crate) fn new(members: Vec<Member>, policy: ServicePolicy) -> Self {
+        let (gates, kills, memory) = (Vec::new(), Vec::new(), Memory::default());
+        Self { members, policy, gates, kills, memory, now: now(100) }
+    }
+
+    /// `size` open pods, pod-00 and so on, and one custom breaker without any ladder.
+    pub(crate) fn open(size: usize) -> Self {
+        Self::new(fleet_of_open(size).members, policy_of(vec![breaker("errors", custom())]))
+    }
+
+    /// `others` open pods, and `pod` that has used up its retries and is due at second 90. The breaker has
+    /// answered once.
+    pub(crate) fn last_retry(others: usize) -> Self {
+        let mut scene = Self::new(fleet_of_open(others).members, policy_of(vec![killer()]));
+        scene.naming(&[]);
+        scene.members.push(cut_by("pod", "errors", 2, 50, 90).0);
+        scene
+    }
+
+    pub(crate) fn floor(mut self, count: Option<u32>, percent: Option<u32>) -> Self {
+        self.policy.breakers[0].floor = FloorPolicy { count, percent };
+        self
+    }
+
+    pub(crate) fn pod(&mut self, name: &str) -> &mut Member {
+        self.members.iter_mut().find(|m| &*m.name == name).unwrap()
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) -> &mut Self {
+        self.now = self.now.after(Duration::from_secs(seconds));
+        self
+    }
+
+    /// The wall clock alone.
+    pub(crate) fn move_wall(&mut self, seconds: i64) -> &mut Self {
+        self.now.wall = self.now.wall.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        self
+    }
+
+    pub(crate) fn answered(&mut self, answers: &[(&str, Option<&Samples>)]) -> Plan {
+        let fleet = fleet_of(self.members.clone());
+        let answers: Vec<_> =
+            answers.iter().map(|(breaker, samples)| Answer { breaker, samples: *samples }).collect();
+        let Self { policy, gates, kills, now, .. } = self;
+        let input = Input { fleet: &fleet, answers: &answers, policy, gates, kills, now: *now, seed: 17 };
+        tick(&input, &mut self.memory)
+    }
+
+    pub(crate) fn tick(&mut self) -> Plan {
+        self.answered(&[])
+    }
+
+    /// The breaker `errors` answers that these pods are bad and no others.
+    pub(crate) fn naming(&mut self, pods: &[&str]) -> Plan {
+        self.answered(&[("errors", Some(&naming(pods.iter().copied())))])
+    }
+
+    pub(crate) fn all_bad(&mut self) -> Plan {
+        let names: Vec<_> = self.members.iter().map(|m| Arc::clone(&m.name)).collect();
+        self.answered(&[("errors", Some(&naming(names.iter().map(|n| &**n))))])
+    }
+
+    /// The API server carries the plan out, and the watch has shown it.
+    pub(crate) fn carry_out(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            let now = self.now;
+            self.memory.record(&action.uid, action.what.step(), true, now);
+            apply(self.members.iter_mut().find(|m| m.uid == action.uid).unwrap(), &action.what);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            self.memory.record(&action.uid, action.what.step(), false, self.now);
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.memory = Memory::default();
+    }
+}
+
+/// What a step leaves on a pod, on a Service that holds the key.
+pub(crate) fn apply(member: &mut Member, what: &What) {
+    match what {
+        What::Cut(order) => {
+            let breaker = Some(Arc::clone(&order.breaker));
+            let cut = Cut { at: Some(order.at), restore_at: Some(order.restore_at), breaker };
+            (member.traffic, member.reached) = (Traffic::Cut(cut), false);
+            member.strikes = order.strikes.clone();
+        }
+        What::Restore(_) => (member.traffic, member.reached) = (Traffic::Open, true),
+        What::Pause { .. } => (member.traffic, member.reached) = (Traffic::Paused, false),
+        What::Evict { .. } => member.terminating = true,
+    }
+    member.resource_version += 1;
+}
+
+/// The pods that a plan takes this step with, in its order.
+pub(crate) fn steps(plan: &Plan, step: Move) -> Vec<&str> {
+    plan.actions.iter().filter(|a| a.what.step() == step).map(|a| &*a.pod).collect()
+}
+
+/// Why a plan refuses something to this pod.
+pub(crate) fn why<'a>(plan: &'a Plan, pod: &str) -> Option<&'a Why> {
+    plan.refusals.iter().find(|r| &*r.pod == pod).map(|r| &r.why)
+}
+
+/// Why a plan puts this pod back.
+pub(crate) fn back(plan: &Plan, pod: &str) -> Option<RestoreReason> {
+    plan.actions.iter().find(|a| &*a.pod == pod).and_then(|a| match a.what {
+        What::Restore(reason) => Some(reason),
+        What::Cut(_) | What::Pause { .. } | What::Evict { .. } => None,
+    })
 }

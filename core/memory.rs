@@ -30,12 +30,12 @@ pub struct Memory {
     pub(crate) pods: BTreeMap<Arc<str>, PodMemory>,
     /// Age of every eviction stored in the status, by uid and stored time.
     kills: BTreeMap<(Arc<str>, Timestamp), Since>,
-    /// The last tick that saw a fleet.
-    last: Option<Duration>,
+    /// A tick has seen pods: what appears from now on is new.
+    begun: bool,
 }
 
-/// An age that only the clock that cannot be moved adds to. The stored time gives it once, at first sight; what was
-/// not there at the last tick is no older than that tick, whatever the wall clock says.
+/// An age that only the clock that cannot be moved adds to. A stored time is compared with the wall clock once, in the
+/// first tick; what was not there then starts when it is seen, whatever the wall clock says.
 #[derive(Debug, Clone, Copy)]
 struct Since {
     seen: Duration,
@@ -43,10 +43,12 @@ struct Since {
 }
 
 impl Since {
-    fn first_sight(at: Timestamp, now: Now, last: Option<Duration>) -> Self {
-        let by_wall = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
-        let most = last.map_or(Duration::MAX, |last| now.mono.saturating_sub(last));
-        Self { seen: now.mono, age: by_wall.min(most) }
+    fn new(seen: Duration) -> Self {
+        Self { seen, age: Duration::ZERO }
+    }
+
+    fn stored(at: Timestamp, now: Now) -> Self {
+        Self { seen: now.mono, age: Duration::try_from(now.wall.duration_since(at)).unwrap_or_default() }
     }
 
     fn age(self, now: Duration) -> Duration {
@@ -70,6 +72,8 @@ pub(crate) struct PodMemory {
     pub(crate) due: Option<(Stored, Duration)>,
     /// The last cut that this process planned, on both clocks.
     planned: Option<Now>,
+    /// That cut was not refused: it counts, also when the pod goes away before anybody says how the write ended.
+    sent: bool,
     /// The last cut, and the stored time that it was read from.
     cut: Option<(Option<Timestamp>, Since)>,
     /// The cut that a person undid; the pod is not cut again before `quiet_until`.
@@ -96,9 +100,10 @@ impl Memory {
         if accepted {
             pod.failures = 0;
             if step == Move::Cut {
-                pod.cut = Some((None, Since { seen: now.mono, age: Duration::ZERO }));
+                pod.cut = Some((None, Since::new(now.mono)));
             }
         } else {
+            pod.sent &= step != Move::Cut;
             pod.failures = pod.failures.saturating_add(1);
             let pause = Duration::from_secs(1) * 2_u32.saturating_pow(pod.failures.min(10) - 1);
             pod.not_before = now.mono.saturating_add(pause.min(LONGEST_HOLD_OFF));
@@ -120,17 +125,15 @@ impl Memory {
         self.breakers.retain(|name, _| policy.breaker(name).is_some());
         for member in &fleet.members {
             let pod = self.pods.entry(Arc::clone(&member.uid)).or_default();
-            pod.note_ready(member, *now, self.last);
+            pod.note_ready(member, *now, self.begun);
             pod.note_traffic(member, policy, *now, *seed);
         }
         self.kills.retain(|(uid, at), _| kills.iter().any(|k| k.uid == *uid && k.at == *at));
         for kill in *kills {
-            let sight = || Since::first_sight(kill.at, *now, self.last);
-            self.kills.entry((Arc::clone(&kill.uid), kill.at)).or_insert_with(sight);
+            let since = if self.begun { Since::new(now.mono) } else { Since::stored(kill.at, *now) };
+            self.kills.entry((Arc::clone(&kill.uid), kill.at)).or_insert(since);
         }
-        if !fleet.members.is_empty() {
-            self.last = Some(now.mono);
-        }
+        self.begun |= !fleet.members.is_empty();
     }
 
     /// Evictions within `window` of pods other than `uid`: a record of this very pod is a try that did not come
@@ -144,7 +147,8 @@ impl Memory {
 
     /// This cut is about to be sent.
     pub(crate) fn plan_cut(&mut self, uid: &Arc<str>, now: Now) {
-        self.pods.entry(Arc::clone(uid)).or_default().planned = Some(now);
+        let pod = self.pods.entry(Arc::clone(uid)).or_default();
+        (pod.planned, pod.sent) = (Some(now), true);
     }
 
     /// Cuts of ours within the window: by what this process remembers and by what stands on the pods, so that
@@ -161,6 +165,7 @@ impl Memory {
         static NONE: PodMemory = PodMemory {
             due: None,
             planned: None,
+            sent: false,
             cut: None,
             undone: None,
             quiet_until: None,
@@ -174,11 +179,12 @@ impl Memory {
 }
 
 impl PodMemory {
-    fn note_ready(&mut self, member: &Member, now: Now, last: Option<Duration>) {
+    fn note_ready(&mut self, member: &Member, now: Now, begun: bool) {
         self.been_ready |= member.ready;
         let at = member.ready_since;
         if self.ready.is_none_or(|(known, _)| known != at) {
-            self.ready = Some((at, Since::first_sight(at, now, last)));
+            let since = if begun { Since::new(now.mono) } else { Since::stored(at, now) };
+            self.ready = Some((at, since));
         }
     }
 
@@ -218,7 +224,7 @@ impl PodMemory {
         // A time that cannot be read counts as now, once.
         let at = cut.at.unwrap_or(now.wall);
         if cut.at.is_some() || self.cut.is_none() {
-            self.cut = Some((cut.at, Since::first_sight(at, self.steady(cut, now), None)));
+            self.cut = Some((cut.at, Since::stored(at, self.steady(cut, now))));
         }
     }
 
@@ -233,7 +239,9 @@ impl PodMemory {
     }
 
     fn cut_within(&self, window: Duration, now: Duration) -> bool {
-        self.cut.is_some_and(|(_, since)| since.age(now) < window)
+        let planned = self.planned.filter(|_| self.sent).map(|planned| Since::new(planned.mono));
+        let known = self.cut.map(|(_, since)| since);
+        [planned, known].into_iter().flatten().any(|since| since.age(now) < window)
     }
 
     /// How long it has been Ready, or has existed where it is not.

@@ -1,1 +1,7 @@
+//! The promises of a tick, each by its name.
 
+mod clocks;
+mod cuts;
+mod ladder;
+mod returns;
+mod unknown;
