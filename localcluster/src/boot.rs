@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::access::{ADMIN, Access, CONTROLLER_MANAGER, KWOK, Tokens, write_private, write_signing_keys};
 use crate::audit::POLICY;
 use crate::cluster::Options;
-use crate::components::{self, KWOK_NODE, KWOK_STAGES};
+use crate::components::{self, KWOK_NODE, KWOK_STAGES, NODE};
 use crate::data_dir::DataDir;
 use crate::ports::Port;
 use crate::process::{Process, Spec};
@@ -120,8 +120,12 @@ pub(crate) async fn boot(options: Options) -> anyhow::Result<(Site, Running, Acc
     running.controller_manager = Some(site.spawn_controller_manager()?);
     running.kwok = site.spawn_kwok()?;
     await_default_account(&access, &mut running).await?;
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "Always", "message": "no kubelet" }] });
+    add_node(&access, NODE, &json!({ "name": NODE }), &ready).await?;
     if running.kwok.is_some() {
-        add_node(&access, &mut running).await?;
+        let metadata = json!({ "name": KWOK_NODE, "labels": { "type": "kwok" } });
+        add_node(&access, KWOK_NODE, &metadata, &json!({})).await?;
+        await_kwok_node(&access, &mut running).await?;
     }
     Ok((site, running, access))
 }
@@ -204,10 +208,13 @@ fn write_kubeconfigs(site: &Site, access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn add_node(access: &Access, running: &mut Running) -> anyhow::Result<()> {
-    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": KWOK_NODE, "labels": { "type": "kwok" } } });
+async fn add_node(access: &Access, name: &str, metadata: &Value, status: &Value) -> anyhow::Result<()> {
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status });
     let made = access.post("/api/v1/nodes", &node).await?;
-    made.map_err(anyhow::Error::msg).context("cannot create the node for kwok")?;
+    made.map(drop).map_err(anyhow::Error::msg).with_context(|| format!("cannot create the node {name}"))
+}
+
+async fn await_kwok_node(access: &Access, running: &mut Running) -> anyhow::Result<()> {
     wait::until("readiness of the kwok node", START_LIMIT, || {
         let alive = ensure_running(running);
         async {

@@ -18,11 +18,12 @@ use crate::{components, reaper, runtime, wait};
 /// What a cluster should have.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Let kwok play the kubelet of one node, [`KWOK_NODE`](crate::KWOK_NODE): pods bound to it get an address and
-    /// become Ready. There is no scheduler, so a pod template has to say `nodeName: kwok-node-0`; the annotation
-    /// `localcluster/ready: "false"` lets a pod run without becoming Ready. Without kwok nothing happens to a pod that
-    /// the test does not do itself: it sets any `nodeName` and patches the status, and a bound pod goes only when it is
-    /// deleted with a grace period of 0.
+    /// Let kwok play the kubelet of the node [`KWOK_NODE`](crate::KWOK_NODE): pods bound to it get an address and become
+    /// Ready, and go when they are deleted or evicted. There is no scheduler, so a pod template has to say
+    /// `nodeName: kwok-node-0`; with the annotation `localcluster/ready: "false"` a pod runs without becoming Ready.
+    ///
+    /// On [`NODE`](crate::NODE), which is always there, nothing happens to a pod that the test does not do itself: it
+    /// patches the status, and a bound pod goes only when it is deleted with a grace period of 0.
     pub kwok: bool,
     /// Users besides `admin`, each with a token of its own and no rights until RBAC binds the *User* of that name.
     pub actors: Vec<String>,

@@ -4,7 +4,12 @@ use std::path::Path;
 
 use crate::access::{CONTROLLER_MANAGER, KWOK};
 
-/// The one node that kwok plays. There is no scheduler: a pod template names it in `spec.nodeName`.
+/// A node of every cluster, on which nothing happens by itself: a pod bound to it (`spec.nodeName`; there is no scheduler)
+/// is what its status says, and the test patches that. A pod on a node that does not exist gets into no EndpointSlice.
+pub const NODE: &str = "node-0";
+
+/// The node that kwok plays, if it runs: pods bound to it get an address and become Ready. More of them may be made: kwok
+/// plays each node with the label `type: kwok`.
 pub const KWOK_NODE: &str = "kwok-node-0";
 
 /// What kwok does to nodes and pods, see the comments in the file.
@@ -62,8 +67,8 @@ pub(crate) fn controller_manager(dir: &Path) -> Vec<String> {
         "--leader-elect=false".to_owned(),
         // Serves nothing.
         "--secure-port=0".to_owned(),
-        // Pods here may be bound to nodes that do not exist or never beat: these two would mark them not ready after
-        // 50 s and delete them after 60.
+        // NODE never beats, and kwok's may miss some while the API server is away: these two would mark its pods not ready
+        // after 50 s and delete those of a missing node.
         "--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller".to_owned(),
         "--kube-api-qps=200".to_owned(),
         "--kube-api-burst=400".to_owned(),
@@ -77,7 +82,7 @@ pub(crate) fn kwok(dir: &Path) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", kubeconfig(dir, KWOK)),
         format!("--config={}", dir.join("kwok-stages.yaml").display()),
-        "--manage-all-nodes=true".to_owned(),
+        "--manage-nodes-with-label-selector=type=kwok".to_owned(),
         // Room for 262,000 pods; no other machine has these addresses in a lab, and nothing answers there.
         "--cidr=10.244.0.0/14".to_owned(),
         "--node-ip=10.200.0.1".to_owned(),

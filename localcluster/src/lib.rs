@@ -39,7 +39,7 @@ mod wait;
 pub use access::{ADMIN, install_crypto};
 pub use audit::{Audit, AuditRecord};
 pub use cluster::{Cluster, Options};
-pub use components::KWOK_NODE;
+pub use components::{KWOK_NODE, NODE};
 pub use metrics_target::MetricsTarget;
 pub use prometheus::{Prometheus, PrometheusOptions, ScrapeTarget};
 pub use proxy::{Fault, FaultProxy, Match, Rule, RuleId};

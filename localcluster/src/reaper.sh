@@ -20,8 +20,9 @@ while IFS= read -r line; do
     'undir '*) dirs=$(without "$argument" "$dirs")$newline ;;
     esac
 done
+# Not 'kill -9 -- -GROUP': dash refuses that.
 for group in $groups; do
-    kill -9 -- "-$group" 2>/dev/null
+    kill -s KILL -- "-$group" 2>/dev/null
 done
 # A process that is just dying may still add a file while rm runs, so rm is tried until the folder is gone (5 s at most).
 printf '%s' "$dirs" | while IFS= read -r dir; do

@@ -1,7 +1,8 @@
 //! A reverse proxy before the API server that makes things go wrong on order.
 //!
 //! Plain HTTP/1.1 towards the client, TLS towards the API server; credentials pass through. So the shipped program can
-//! be tested as it is, by a kubeconfig with this server in it. It invents no answer but [`Fault::Status`]: when the
+//! be tested as it is, by a kubeconfig with this server in it. (Go's clients, kubectl among them, send no credentials
+//! over plain HTTP, so they are nobody here.) It invents no answer but [`Fault::Status`]: when the
 //! API server is away, connections close without one. Protocol upgrades (exec, port-forward) do not pass.
 
 mod rule;

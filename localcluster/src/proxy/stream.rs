@@ -38,13 +38,15 @@ pub(super) fn shape(
     let splitter = Splitter { by_line, partial: BytesMut::new() };
     let watch =
         Watch { shared, changes, request, upstream, upstream_ended: None, splitter, held: VecDeque::new() };
-    futures::stream::unfold(Some(watch), |watch| async {
+    // Sends the headers (hyper flushes when it has to wait), so that a cut watch is an answer that began.
+    let headers_first = futures::stream::once(tokio::task::yield_now()).filter_map(async |()| None);
+    headers_first.chain(futures::stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         match watch.next().await? {
             Ok(event) => Some((Ok(event), Some(watch))),
             Err(broken) => Some((Err(broken), None)),
         }
-    })
+    }))
 }
 
 impl Watch {
