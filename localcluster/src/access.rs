@@ -88,30 +88,31 @@ impl Access {
 
     /// For kube. An unknown actor gets no token, so the API server answers as to anybody: 401 or 403.
     pub(crate) fn config(&self, actor: &str) -> kube::Config {
+        self.config_with_token(self.token(actor).ok())
+    }
+
+    pub(crate) fn config_with_token(&self, token: Option<&str>) -> kube::Config {
         let mut config = kube::Config::new(self.url.clone());
         config.root_cert = Some(self.ca.clone());
-        if let Ok(token) = self.token(actor) {
-            config.auth_info = serde_json::from_value(json!({ "token": token })).unwrap_or_default();
-        }
+        config.auth_info = serde_json::from_value(json!({ "token": token })).unwrap_or_default();
         config
     }
 
     /// The text of a kubeconfig file; `server` stands in for the API server's own URL.
-    pub(crate) fn kubeconfig(&self, actor: &str, server: Option<&str>) -> anyhow::Result<String> {
-        let token = self.token(actor)?;
+    pub(crate) fn kubeconfig(&self, user: &str, token: &str, server: Option<&str>) -> String {
         let url = server.map_or_else(|| self.url(), str::to_owned);
         let mut cluster = json!({ "server": url });
         if url.starts_with("https:") {
             cluster["certificate-authority"] = json!(self.ca_file);
         }
         let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": actor,
+            "apiVersion": "v1", "kind": "Config", "current-context": user,
             "clusters": [{ "name": "local", "cluster": cluster }],
-            "users": [{ "name": actor, "user": { "token": token } }],
-            "contexts": [{ "name": actor, "context": { "cluster": "local", "user": actor, "namespace": "default" } }],
+            "users": [{ "name": user, "user": { "token": token } }],
+            "contexts": [{ "name": user, "context": { "cluster": "local", "user": user, "namespace": "default" } }],
         });
         // JSON is YAML.
-        Ok(format!("{config:#}\n"))
+        format!("{config:#}\n")
     }
 
     /// GET as the admin; an `Err` inside says why there is no answer with a 2xx status (yet).

@@ -120,13 +120,7 @@ pub(crate) async fn boot(options: Options) -> anyhow::Result<(Site, Running, Acc
     running.controller_manager = Some(site.spawn_controller_manager()?);
     running.kwok = site.spawn_kwok()?;
     await_default_account(&access, &mut running).await?;
-    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "Always", "message": "no kubelet" }] });
-    add_node(&access, NODE, &json!({ "name": NODE }), &ready).await?;
-    if running.kwok.is_some() {
-        let metadata = json!({ "name": KWOK_NODE, "labels": { "type": "kwok" } });
-        add_node(&access, KWOK_NODE, &metadata, &json!({})).await?;
-        await_kwok_node(&access, &mut running).await?;
-    }
+    add_nodes(&access, &mut running).await?;
     Ok((site, running, access))
 }
 
@@ -203,7 +197,18 @@ async fn await_get(
 fn write_kubeconfigs(site: &Site, access: &Access) -> anyhow::Result<()> {
     for user in [ADMIN, CONTROLLER_MANAGER, KWOK] {
         let path = components::kubeconfig(site.dir.path(), user);
-        write_private(Path::new(&path), &access.kubeconfig(user, None)?)?;
+        write_private(Path::new(&path), &access.kubeconfig(user, access.token(user)?, None))?;
+    }
+    Ok(())
+}
+
+async fn add_nodes(access: &Access, running: &mut Running) -> anyhow::Result<()> {
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "Always", "message": "no kubelet" }] });
+    add_node(access, NODE, &json!({ "name": NODE }), &ready).await?;
+    if running.kwok.is_some() {
+        let metadata = json!({ "name": KWOK_NODE, "labels": { "type": "kwok" } });
+        add_node(access, KWOK_NODE, &metadata, &json!({})).await?;
+        await_kwok_node(access, running).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
+use serde_json::{Value, json};
 
 use crate::access::{Access, install_crypto, write_private};
 use crate::audit::Audit;
@@ -129,12 +130,52 @@ impl Cluster {
     /// # Errors
     /// When the options did not name this actor, or the file cannot be written.
     pub fn kubeconfig(&self, actor: &str, server: Option<&str>) -> anyhow::Result<PathBuf> {
-        let text = self.access.kubeconfig(actor, server)?;
+        self.kubeconfig_with_token(actor, self.access.token(actor)?, server)
+    }
+
+    /// As [`Cluster::kubeconfig`], for whoever holds this token; `user` only names the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn kubeconfig_with_token(
+        &self,
+        user: &str,
+        token: &str,
+        server: Option<&str>,
+    ) -> anyhow::Result<PathBuf> {
+        let text = self.access.kubeconfig(user, token, server);
         let own = server.map(|url| url.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-        let user = own.map_or_else(|| actor.to_owned(), |server| format!("{actor}-{server}"));
-        let path = PathBuf::from(components::kubeconfig(self.data_dir(), &user));
+        let file = own.map_or_else(|| user.to_owned(), |server| format!("{user}-{server}"));
+        let path = PathBuf::from(components::kubeconfig(self.data_dir(), &file));
         write_private(&path, &text)?;
         Ok(path)
+    }
+
+    /// A token of this ServiceAccount, good for a day: the way to run a program with exactly the rights of its Role. Its
+    /// user in the audit log is `system:serviceaccount:NAMESPACE:NAME`.
+    ///
+    /// # Errors
+    /// When there is no such ServiceAccount.
+    pub async fn service_account_token(&self, namespace: &str, name: &str) -> anyhow::Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": { "expirationSeconds": 86_400 } });
+        let access = Arc::clone(&self.access);
+        let answer = runtime::run(async move { access.post(&path, &body).await }).await?;
+        let text = answer.map_err(anyhow::Error::msg);
+        let text =
+            text.with_context(|| format!("cannot get a token of the ServiceAccount {namespace}/{name}"))?;
+        let request: Value =
+            serde_json::from_str(&text).context("the API server's TokenRequest is not JSON")?;
+        request["status"]["token"]
+            .as_str()
+            .map(str::to_owned)
+            .context("the API server's TokenRequest has no token")
+    }
+
+    /// As [`Cluster::config`], for whoever holds this token.
+    pub fn config_with_token(&self, token: &str) -> kube::Config {
+        self.access.config_with_token(Some(token))
     }
 
     /// Runs kubectl as this actor and waits for it; its output and status are the caller's to judge.

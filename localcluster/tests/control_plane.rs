@@ -51,6 +51,21 @@ async fn an_actor_that_was_not_named_is_nobody() {
 }
 
 #[tokio::test]
+async fn a_program_may_run_with_the_rights_of_a_service_account() {
+    let cluster = Cluster::shared();
+    let namespace = cluster.new_namespace(&cluster.client("admin").unwrap(), "account").await.unwrap();
+    let token = cluster.service_account_token(&namespace, "default").await.unwrap();
+    let file = cluster.kubeconfig_with_token("default", &token, None).unwrap();
+    let args = ["--kubeconfig", file.to_str().unwrap(), "auth", "whoami", "-o", "name"];
+    let output = std::process::Command::new(cluster.kubectl_path()).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let client = kube::Client::try_from(cluster.config_with_token(&token)).unwrap();
+    let answer = Api::<ConfigMap>::namespaced(client, &namespace).list(&ListParams::default()).await;
+    assert!(answer.unwrap_err().to_string().contains(&format!("system:serviceaccount:{namespace}:default")));
+    assert!(cluster.service_account_token(&namespace, "none").await.is_err());
+}
+
+#[tokio::test]
 async fn a_pod_whose_label_flips_leaves_the_endpoint_slice() {
     let cluster = Cluster::shared();
     let client = cluster.client("admin").unwrap();

@@ -146,7 +146,8 @@ async fn a_lost_answer_belongs_to_a_write_that_was_done() {
     let scene = Scene::new().await;
     scene.proxy.inject(Rule::new(Fault::LoseAnswer).method(Method::POST));
     let since = Timestamp::now();
-    assert!(timeout(SILENCE, scene.create("a")).await.is_err());
+    let mut create = Box::pin(scene.create("a"));
+    assert!(timeout(SILENCE, &mut create).await.is_err());
     becomes(true, || async { scene.direct.get_opt("a").await.unwrap().is_some() }).await;
     scene.cluster.audit().settle().await.unwrap();
     let writes = scene.cluster.audit().writes_by("admin", since).unwrap();

@@ -20,10 +20,15 @@ pub(super) fn build(tool: Tool, target: &Path) -> anyhow::Result<PathBuf> {
     let folder = target.parent().context("a cache path without a folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Test binaries run side by side; the second one waits here and then finds the result.
-    let _turn = lock(&folder.join("lock"), FlockOperation::LockExclusive, &format!("{} is", tool.name()))?;
+    let _turn = lock(
+        &folder.join("lock"),
+        FlockOperation::LockExclusive,
+        &format!("{} is being built", tool.name()),
+    )?;
     if !target.is_file() {
         // Shared: keeps the Go caches from being deleted under a build.
-        let _caches = lock(&root.join("go.lock"), FlockOperation::LockShared, "the Go caches are")?;
+        let _caches =
+            lock(&root.join("go.lock"), FlockOperation::LockShared, "the Go caches are being deleted")?;
         let new = folder.join(format!("{}.new", tool.name()));
         run_go(tool, &root, &new)?;
         check_version(tool, &new)?;
@@ -74,7 +79,7 @@ fn lock(path: &Path, kind: FlockOperation, what: &str) -> anyhow::Result<File> {
         _ => FlockOperation::NonBlockingLockExclusive,
     };
     if flock(&file, at_once).is_err() {
-        eprintln!("localcluster: {what} in use by another process; waiting for it ({})", path.display());
+        eprintln!("localcluster: {what} by another process; waiting for it ({})", path.display());
         flock(&file, kind).with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
@@ -85,7 +90,8 @@ fn run_go(tool: Tool, root: &Path, output: &Path) -> anyhow::Result<()> {
     let version = tool.version()?;
     eprintln!(
         "localcluster: building {} {version} from its Go module into {} (it is neither in KUBEBUILDER_ASSETS nor, in \
-         this version, on PATH, nor in the cache). Once only; usually {:.0} s or less on two cores.",
+         this version, on PATH, nor in the cache). Once only; about {:.0} s on two cores, \
+         downloads not counted.",
         tool.name(),
         output.parent().unwrap_or(output).display(),
         tool.usual_minutes() * 60.0
