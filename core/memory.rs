@@ -13,7 +13,6 @@ use crate::Now;
 use crate::activator::{activator_of, remaining};
 use crate::fleet::{Capacity, Member, count};
 use crate::plan::BreakerReport;
-use crate::policy::ServicePolicy;
 use crate::tick::Input;
 use crate::traffic::{Cut, Move, Traffic};
 use crate::verdict::{Unknown, Verdict};
@@ -116,7 +115,7 @@ impl Memory {
     }
 
     pub(crate) fn observe(&mut self, input: &Input<'_>) {
-        let Input { fleet, policy, kills, now, seed, .. } = input;
+        let Input { fleet, policy, kills, now, .. } = input;
         self.capacity.observe(fleet.size(), now.mono);
         let present: BTreeSet<&Arc<str>> = fleet.members.iter().map(|m| &m.uid).collect();
         let window = policy.cut_window();
@@ -126,7 +125,7 @@ impl Memory {
         for member in &fleet.members {
             let pod = self.pods.entry(Arc::clone(&member.uid)).or_default();
             pod.note_ready(member, *now, self.begun);
-            pod.note_traffic(member, policy, *now, *seed);
+            pod.note_traffic(member, input, self.begun);
         }
         self.kills.retain(|(uid, at), _| kills.iter().any(|k| k.uid == *uid && k.at == *at));
         for kill in *kills {
@@ -188,9 +187,10 @@ impl PodMemory {
         }
     }
 
-    fn note_traffic(&mut self, member: &Member, policy: &ServicePolicy, now: Now, seed: u64) {
+    fn note_traffic(&mut self, member: &Member, input: &Input<'_>, begun: bool) {
+        let Input { policy, now, seed, .. } = *input;
         if let Traffic::Cut(cut) | Traffic::OpenedByHand(cut) = &member.traffic {
-            self.note_cut(cut, now);
+            self.note_cut(cut, now, begun);
         }
         match &member.traffic {
             Traffic::Cut(cut) => {
@@ -217,25 +217,30 @@ impl PodMemory {
         }
     }
 
-    fn note_cut(&mut self, cut: &Cut, now: Now) {
-        if self.cut.is_some_and(|(known, _)| known == cut.at && known.is_some()) {
+    fn note_cut(&mut self, cut: &Cut, now: Now, begun: bool) {
+        if self.cut.is_some_and(|(known, _)| known == cut.at) {
             return;
         }
-        // A time that cannot be read counts as now, once.
-        let at = cut.at.unwrap_or(now.wall);
-        if cut.at.is_some() || self.cut.is_none() {
-            self.cut = Some((cut.at, Since::stored(at, self.steady(cut, now))));
-        }
+        let since = match (self.planned_as(cut), cut.at) {
+            (Some(planned), _) => Since::new(planned.mono),
+            (None, Some(at)) if !begun => Since::stored(at, now),
+            // A mark of somebody else's, or no time at all: as if made now.
+            (None, _) => Since::new(now.mono),
+        };
+        self.cut = Some((cut.at, since));
     }
 
     /// Now, with the wall clock as it would stand had nobody moved it since this process planned `cut`.
     fn steady(&self, cut: &Cut, now: Now) -> Now {
-        match (self.planned, cut.at) {
-            (Some(planned), Some(stored)) if same_second(planned.wall, stored) => {
-                Now { wall: crate::add(stored, now.mono.saturating_sub(planned.mono)), ..now }
-            }
-            _ => now,
-        }
+        let moved = |planned: Now| planned.after(now.mono.saturating_sub(planned.mono));
+        self.planned_as(cut).map_or(now, moved)
+    }
+
+    /// The instant at which this process planned `cut`, if it did. Times on pods may be written in whole seconds.
+    fn planned_as(&self, cut: &Cut) -> Option<Now> {
+        let (planned, at) = (self.planned?, cut.at?);
+        let same = planned.wall.duration_since(at).abs() < jiff::SignedDuration::from_secs(1);
+        same.then_some(planned)
     }
 
     fn cut_within(&self, window: Duration, now: Duration) -> bool {
@@ -252,11 +257,6 @@ impl PodMemory {
     pub(crate) fn due_at(&self) -> Option<Duration> {
         self.due.map(|(_, due)| due.max(self.not_before))
     }
-}
-
-/// Times on pods may be written in whole seconds.
-fn same_second(a: Timestamp, b: Timestamp) -> bool {
-    a.duration_since(b).abs() < jiff::SignedDuration::from_secs(1)
 }
 
 impl BreakerMemory {
