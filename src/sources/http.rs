@@ -1,0 +1,182 @@
+//! The wire: one client for all sources, bodies with an end, and names for what goes wrong.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use kubervisor_core::sample::Samples;
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Client, Response, StatusCode, redirect};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::address::{Forbidden, Guard};
+use super::json::Parsed;
+use super::{Answer, Endpoint, SourceError, SourceOptions};
+
+/// Bodies up to this size are read by as many queries as there are turns, and parsed where they were read: about
+/// 9,000 series of 117 bytes, some 3 ms of work.
+const SMALL_BODY: usize = 1024 * 1024;
+/// Larger ones, at the same time, over all servers. With 32 MiB each this bounds what bodies can hold to 64 MiB,
+/// however many servers answer with how much.
+const LARGE_BODIES: usize = 2;
+/// An error's body is only read for its type, which stands in the first line.
+const ERROR_BODY: usize = 64 * 1024;
+
+/// Asks, and reads what comes back.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client,
+    guard: Guard,
+    max_body_bytes: usize,
+    large: Arc<Semaphore>,
+}
+
+/// A whole body, and when it came.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    asked_at: Instant,
+    answered_at: Instant,
+    /// Held until the body is parsed and gone.
+    large: Option<OwnedSemaphorePermit>,
+}
+
+impl Http {
+    pub(super) fn new(options: &SourceOptions) -> Result<Self, reqwest::Error> {
+        // reqwest takes the process's provider; whoever installed one before us has done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let guard = Guard::new(options.allow_loopback, &options.refused_addresses);
+        Ok(Self {
+            client: client(options, &guard)?,
+            guard,
+            max_body_bytes: options.max_body_bytes,
+            large: Arc::new(Semaphore::new(LARGE_BODIES)),
+        })
+    }
+
+    /// The client, for an endpoint that may be asked. Names are looked at when they are resolved.
+    pub(super) fn client(&self, endpoint: &Endpoint) -> Result<&Client, SourceError> {
+        match endpoint.ip().map(|ip| self.guard.check(ip)) {
+            Some(Err(Forbidden(ip))) => Err(SourceError::Forbidden(ip)),
+            Some(Ok(())) | None => Ok(&self.client),
+        }
+    }
+
+    /// The body of a good answer.
+    pub(super) async fn body(&self, response: Response, asked_at: Instant) -> Result<Body, SourceError> {
+        // Compression is not offered. What comes compressed all the same is not unpacked: a few kilobytes could
+        // hold gigabytes.
+        let plain = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"identity");
+        if !response.headers().get(CONTENT_ENCODING).is_none_or(plain) {
+            return Err(SourceError::NotJson);
+        }
+        self.read(response, asked_at, self.max_body_bytes).await
+    }
+
+    /// The body of an error; empty if it does not come whole.
+    pub(super) async fn error_body(&self, response: Response) -> Vec<u8> {
+        self.read(response, Instant::now(), ERROR_BODY).await.map(|body| body.bytes).unwrap_or_default()
+    }
+
+    async fn read(
+        &self,
+        mut response: Response,
+        asked_at: Instant,
+        limit: usize,
+    ) -> Result<Body, SourceError> {
+        let announced = response.content_length().unwrap_or_default();
+        if usize::try_from(announced).is_ok_and(|announced| announced > limit) {
+            return Err(SourceError::TooLarge { limit });
+        }
+        let (mut bytes, mut large) = (Vec::new(), None);
+        while let Some(chunk) = response.chunk().await.map_err(|_| SourceError::Truncated)? {
+            let length = bytes.len().saturating_add(chunk.len());
+            if length > limit {
+                return Err(SourceError::TooLarge { limit });
+            }
+            if length > SMALL_BODY && large.is_none() {
+                large = Some(Arc::clone(&self.large).acquire_owned().await.map_err(|_| SourceError::Lost)?);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Body { bytes, asked_at, answered_at: Instant::now(), large })
+    }
+}
+
+impl Body {
+    /// Parses, off the tasks' threads where that takes long.
+    pub(super) async fn parse(
+        self,
+        parser: impl FnOnce(&[u8]) -> Result<Parsed, SourceError> + Send + 'static,
+    ) -> Result<Answer, SourceError> {
+        let Self { bytes, asked_at, answered_at, large } = self;
+        let is_small = bytes.len() <= SMALL_BODY;
+        let work = move || {
+            let Parsed { rows, partial, dropped, warnings } = parser(&bytes)?;
+            let samples = Samples::new(rows, partial);
+            drop((bytes, large));
+            Ok(Answer { samples, asked_at, answered_at, dropped, warnings })
+        };
+        if is_small {
+            work()
+        } else {
+            tokio::task::spawn_blocking(work).await.map_err(|_| SourceError::Lost)?
+        }
+    }
+}
+
+fn client(options: &SourceOptions, guard: &Guard) -> Result<Client, reqwest::Error> {
+    let build = |certificates_of_the_machine: bool| {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let builder = Client::builder()
+            .user_agent(concat!("kubervisor/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(redirect::Policy::none())
+            // A proxy would resolve names itself, out of the guard's sight.
+            .no_proxy()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .dns_resolver(guard.clone())
+            .pool_max_idle_per_host(options.max_in_flight_per_endpoint);
+        if certificates_of_the_machine { builder.build() } else { builder.tls_certs_only([]).build() }
+    };
+    build(true).or_else(|error| {
+        // An image without CA certificates: plain HTTP must work all the same.
+        tracing::warn!(%error, "no certificate authorities found: sources can only be asked over plain http");
+        build(false)
+    })
+}
+
+/// The status of an answer that is not read as one.
+pub(super) fn status_error(status: StatusCode) -> SourceError {
+    if status.is_redirection() {
+        SourceError::Redirect(status.as_u16())
+    } else {
+        SourceError::Status(status.as_u16())
+    }
+}
+
+/// Why there was no answer at all.
+pub(super) fn send_error(error: &(dyn Error + 'static)) -> SourceError {
+    let chain = || std::iter::successors(Some(error), |&e| e.source());
+    if let Some(Forbidden(ip)) = chain().find_map(|e| e.downcast_ref::<Forbidden>()) {
+        return SourceError::Forbidden(*ip);
+    }
+    if chain().filter_map(|e| e.downcast_ref::<reqwest::Error>()).any(reqwest::Error::is_dns) {
+        return SourceError::Unresolved;
+    }
+    let io = || chain().filter_map(|e| e.downcast_ref::<io::Error>());
+    if io().any(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        return SourceError::Refused;
+    }
+    // An io::Error's source is its inner error's source, so the inner one has to be asked for.
+    let inner = io().filter_map(io::Error::get_ref).any(<dyn Error + Send + Sync>::is::<rustls::Error>);
+    if inner || chain().any(<dyn Error>::is::<rustls::Error>) {
+        return SourceError::Tls;
+    }
+    SourceError::Unreachable
+}

@@ -1,0 +1,84 @@
+//! Asks a Prometheus, or what speaks its query API (Thanos, Mimir, VictoriaMetrics).
+
+use std::time::Duration;
+
+use prometheus_http_query::InstantQueryBuilder;
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::http::{Http, send_error, status_error};
+use super::json::Text;
+use super::vector::{Wanted, parse};
+use super::{Answer, Endpoint, PromQuestion, ServerFault, SourceError};
+
+/// No server can read this as a duration.
+const NONSENSE: &str = "nonsense";
+
+/// One instant query. `left` is what the server is told: it then stops work that nobody waits for any more.
+pub(super) async fn ask(
+    http: &Http,
+    question: &PromQuestion,
+    left: Duration,
+    max_series: usize,
+) -> Result<Answer, SourceError> {
+    let asked_at = Instant::now();
+    let lookback = format!("{}ms", question.lookback.as_millis().max(1));
+    let query = instant_query(http, &question.endpoint, &question.query)?
+        .timeout(i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1))
+        .query("lookback_delta", lookback);
+    let response = send(query).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(http, response).await);
+    }
+    let (pod, key) = (question.pod_label.clone(), question.key_label.clone());
+    let parser = move |body: &[u8]| {
+        let wanted = Wanted { pod: &pod, key: key.as_deref(), max_series };
+        parse(body, wanted)
+    };
+    http.body(response, asked_at).await?.parse(parser).await
+}
+
+/// Whether the server reads `lookback_delta`: it then refuses one that is no duration. `None`: it cannot be told now.
+pub(super) async fn honours_lookback(http: &Http, endpoint: &Endpoint) -> Option<bool> {
+    let query = instant_query(http, endpoint, "vector(1)").ok()?.query("lookback_delta", NONSENSE);
+    match send(query).await.ok()?.status() {
+        StatusCode::BAD_REQUEST => Some(true),
+        StatusCode::OK => Some(false),
+        _ => None,
+    }
+}
+
+fn instant_query(http: &Http, endpoint: &Endpoint, query: &str) -> Result<InstantQueryBuilder, SourceError> {
+    let client = http.client(endpoint)?.clone();
+    let client = prometheus_http_query::Client::from(client, endpoint.as_str());
+    client.map(|client| client.query(query)).map_err(|_| SourceError::Unreachable)
+}
+
+/// By POST: a query may be longer than what proxies take in a URL.
+async fn send(query: InstantQueryBuilder) -> Result<Response, SourceError> {
+    query.post_raw().await.map_err(|error| send_error(&error))
+}
+
+#[derive(Deserialize)]
+struct Refusal<'a> {
+    #[serde(borrow, rename = "errorType")]
+    error_type: Text<'a>,
+}
+
+/// What an answer with a bad status means. Only its type is read: the text beside it may quote anything.
+async fn refusal(http: &Http, response: Response) -> SourceError {
+    let status = response.status();
+    if status.is_redirection() {
+        return status_error(status);
+    }
+    let body = http.error_body(response).await;
+    let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(&body) else { return status_error(status) };
+    match &*refusal.error_type.0 {
+        "bad_data" if status == StatusCode::BAD_REQUEST => SourceError::BadQuery,
+        "execution" => SourceError::Execution(ServerFault::Execution),
+        "timeout" => SourceError::Execution(ServerFault::Timeout),
+        "canceled" => SourceError::Execution(ServerFault::Canceled),
+        _ => status_error(status),
+    }
+}
