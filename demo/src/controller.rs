@@ -33,11 +33,21 @@ pub struct Orders<'a> {
     pub log: &'a Path,
 }
 
+/// The same path, if there is a binary.
+///
+/// # Errors
+/// When there is none, with the remedy.
+pub fn built(program: PathBuf) -> anyhow::Result<PathBuf> {
+    let missing = || format!("no controller at {}; run cargo build -p kubervisor first", program.display());
+    anyhow::ensure!(program.is_file(), missing());
+    Ok(program)
+}
+
 impl Controller {
     /// Starts it; it does its work once it has found its way.
     ///
     /// # Errors
-    /// When the binary or the log's folder is not there.
+    /// When the log cannot be written, or there is no shell.
     pub fn start(orders: &Orders<'_>) -> anyhow::Result<Self> {
         let Orders { program, kubeconfig, prometheus_url, log } = orders;
         let missing =
@@ -56,7 +66,7 @@ impl Controller {
     }
 
     /// # Errors
-    /// When it has ended, with the end of its log.
+    /// When it has ended; [`Controller::tail`] may tell why.
     pub fn ensure_running(&mut self) -> anyhow::Result<()> {
         match self.guard.try_wait().context("cannot ask for the controller's state")? {
             None => Ok(()),
@@ -74,6 +84,16 @@ impl Controller {
     /// Where it logs.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// The end of its log, with a head line.
+    pub fn last_words(&self) -> String {
+        format!("the end of the controller's log:\n{}", self.tail())
+    }
+
+    /// The same error, with its last words.
+    pub fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow::anyhow!("{error:#}; {}", self.last_words())
     }
 
     /// The end of its log.
@@ -135,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_early_end_is_told_with_the_log() {
+    async fn an_early_end_is_told_and_its_log_is_there() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut controller = started(dir.path(), "echo lost my way; exit 3");
         let told = localcluster::until("its end", Duration::from_secs(20), || {
@@ -143,14 +163,12 @@ mod tests {
             async move { Ok(error.ok_or_else(|| "it runs".to_owned())) }
         });
         let error = told.await.expect("told").to_string();
-        assert!(error.contains("lost my way") && error.contains('3'), "{error}");
+        assert!(error.contains("exit status: 3") && controller.tail().contains("lost my way"), "{error}");
     }
 
     #[test]
     fn a_missing_binary_is_told_with_the_remedy() {
-        let nowhere = Path::new("/nonexistent/controller");
-        let orders = Orders { program: nowhere, kubeconfig: nowhere, prometheus_url: "", log: nowhere };
-        let error = Controller::start(&orders).err().expect("an error").to_string();
+        let error = built(PathBuf::from("/nonexistent/controller")).expect_err("nothing there").to_string();
         assert!(error.contains("cargo build -p kubervisor"), "{error}");
     }
 }

@@ -1,11 +1,13 @@
 //! `make demo`: watch Kubervisor work. Exit status: 0 all promises kept, 1 some broken, 2 it could not run.
 
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use clap::builder::FalseyValueParser;
+use demo::controller::built;
 use demo::play;
 use demo::promises::{Promise, list};
 use demo::screen::terminal::Terminal;
@@ -53,26 +55,35 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> anyhow::Result<bool> {
     let program = program(args)?;
     let mut terminal = Terminal::new();
-    let mut stage = Stage::set(&program, Seed::new(args.seed), |line| println!("{line}")).await?;
-    let promises = play::perform(&mut stage, &mut terminal).await?;
+    // A reader who has gone is noticed by the first line of the play.
+    let say = |line: &str| drop(writeln!(stdout(), "{line}"));
+    let mut stage = Stage::set(&program, Seed::new(args.seed), say).await?;
+    let promises = play::perform(&mut stage, &mut terminal).await;
+    let promises = promises.map_err(|error| stage.controller.explain(&error))?;
     terminal.say(&format!("\n{}", list(&promises)))?;
     if let Some(path) = &args.promises_file {
         std::fs::write(path, list(&promises)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let kept = promises.iter().all(|Promise { kept, text: _ }| *kept);
     if !kept {
-        eprintln!("the end of the controller's log:\n{}", stage.controller.tail());
+        eprintln!("{}", stage.controller.last_words());
     }
     if args.keep {
         terminal.say(&stage.look_around()?)?;
-        ctrl_c().await.context("cannot wait for Ctrl-C")?;
+        tokio::select! {
+            biased;
+            interrupted = ctrl_c() => interrupted.context("cannot wait for Ctrl-C")?,
+            () = stage.shop.stay_open() => anyhow::bail!("the load generator ended"),
+        }
     }
     Ok(kept)
 }
 
 fn program(args: &Args) -> anyhow::Result<PathBuf> {
-    if let Some(program) = &args.kubervisor {
-        return std::path::absolute(program).context("cannot tell which folder this is");
-    }
-    Ok(std::env::current_exe().context("cannot tell where this program is")?.with_file_name("kubervisor"))
+    let own = || std::env::current_exe().context("cannot tell where this program is");
+    let program = match &args.kubervisor {
+        Some(program) => std::path::absolute(program).context("cannot tell which folder this is")?,
+        None => own()?.with_file_name("kubervisor"),
+    };
+    built(program)
 }

@@ -40,12 +40,14 @@ const WRONG_PRICES_AFTER: Duration = Duration::from_secs(6);
 /// measures the detector and not the wait for its peers.
 const PEERS_NEED: Duration = Duration::from_secs(32);
 /// The latest start of the last incident that leaves time for its end within the three minutes.
-const ALL_BAD_LATEST: Duration = Duration::from_secs(112);
-/// Five cuts take up to 8 s, so that the floor is held for 15 s and more, through at least seven evaluations,
-/// and the first cut ends (22 s after it at the earliest) when the fleet is well again.
-const ALL_BAD_LASTS: Duration = Duration::from_secs(24);
-/// Cuts of the last scene end within 22 s × 1.2 of their start, so 10 s after it; the rest is slack.
-const RECOVERY_LASTS: Duration = Duration::from_secs(30);
+const ALL_BAD_LATEST: Duration = Duration::from_secs(110);
+/// Five cuts take up to 6 s; then the floor is held through five evaluations and more. The first cut ends 24 s after
+/// the fault at the earliest: by then the last errors must have left the query's window of 5 s, or the pods that go
+/// back make room for cuts of pods that are well again.
+const ALL_BAD_LASTS: Duration = Duration::from_secs(17);
+/// Cuts of the last scene end within 22 s × 1.2 of their start, so 16 s after it. Where errors in the window did cause
+/// late cuts, 5 s after its beginning, these end 32 s after it; the rest is slack.
+const RECOVERY_LASTS: Duration = Duration::from_secs(38);
 /// How long the fleet is shown whole before the curtain falls or the next incident begins.
 const WHOLE_FOR: Duration = Duration::from_secs(2);
 
@@ -225,8 +227,8 @@ mod tests {
     fn the_play_ends_in_time_even_if_no_pod_ever_comes_back() {
         let (began, end) = play(|_| Seen { serving: 3, hopeless_gone: false, ..WELL });
         assert_eq!(began.len(), Scene::ALL.len());
-        // Bringing up takes less than 14 s of the 180.
-        assert!(end <= 166, "{end}");
+        // Bringing up takes 4 s of the 180; a slow machine has 15.
+        assert!(end <= 165, "{end}");
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl Shop {
         say(&format!("{} pods serve", pods.len()));
         Ok(Self { workload, curtain, changes, client, metrics, cluster_ready, cluster, _tasks: tasks })
     }
+
+    /// Lets clients come and go while nobody looks at the changes. Ends only if the load does.
+    pub async fn stay_open(&mut self) {
+        // Unread changes would fill their channel, and the load would wait for room.
+        while self.changes.recv().await.is_some() {}
+    }
 }
 
 /// Waits until all pods are endpoints.

@@ -103,7 +103,7 @@ async fn await_crd(shop: &Shop, controller: &mut Controller) -> anyhow::Result<(
         }
     })
     .await
-    .with_context(|| format!("the end of the controller's log:\n{}", controller.tail()))
+    .map_err(|error| controller.explain(&error))
 }
 
 async fn await_running(shop: &Shop, controller: &mut Controller) -> anyhow::Result<()> {
@@ -120,5 +120,5 @@ async fn await_running(shop: &Shop, controller: &mut Controller) -> anyhow::Resu
         }
     })
     .await
-    .with_context(|| format!("the end of the controller's log:\n{}", controller.tail()))
+    .map_err(|error| controller.explain(&error))
 }

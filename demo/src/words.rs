@@ -33,12 +33,14 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Such as `4.1 s and 4.3 s`; of none: `never`.
-pub fn both(times: &[Duration]) -> String {
-    if times.is_empty() {
-        return "never".to_owned();
-    }
-    times.iter().map(|time| seconds(*time)).collect::<Vec<_>>().join(" and ")
+/// Such as `after 4.1 s`; of none: `never`.
+pub fn after(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), |time| format!("after {}", seconds(time)))
+}
+
+/// Such as `after 4.1 s and never`.
+pub fn after_each(times: &[Option<Duration>]) -> String {
+    times.iter().map(|time| after(*time)).collect::<Vec<_>>().join(" and ")
 }
 
 /// A time in the play, such as ` 1:04.3`.
@@ -60,6 +62,6 @@ mod tests {
     #[test]
     fn times_read_as_a_clock() {
         assert_eq!(clock(Duration::from_millis(64_390)), " 1:04.3");
-        assert_eq!(both(&[Duration::from_millis(4_100), Duration::from_secs(5)]), "4.1 s and 5.0 s");
+        assert_eq!(after_each(&[Some(Duration::from_millis(4_100)), None]), "after 4.1 s and never");
     }
 }

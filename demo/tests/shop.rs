@@ -30,7 +30,7 @@ async fn flip(shop: &mut Shop, pod: &str, traffic: &str) -> Endpoints {
         loop {
             let (_, endpoints) = shop.changes.recv().await.expect("a load generator that goes on");
             if endpoints.iter().any(|name| name == pod) == (traffic == "yes") {
-                return endpoints;
+                break endpoints;
             }
         }
     };
