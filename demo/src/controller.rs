@@ -70,9 +70,7 @@ impl Controller {
     pub fn ensure_running(&mut self) -> anyhow::Result<()> {
         match self.guard.try_wait().context("cannot ask for the controller's state")? {
             None => Ok(()),
-            Some(status) => {
-                anyhow::bail!("the controller ended ({status}); the end of its log:\n{}", self.tail())
-            }
+            Some(status) => anyhow::bail!("the controller ended ({status})"),
         }
     }
 
