@@ -109,6 +109,12 @@ impl Memory {
         }
     }
 
+    /// Whether a write to this pod is allowed again after the last refusals.
+    #[must_use]
+    pub fn may_write(&self, uid: &str, now: Now) -> bool {
+        self.pods.get(uid).is_none_or(|pod| pod.not_before <= now.mono)
+    }
+
     /// A breaker that was edited starts afresh.
     pub fn forget_breaker(&mut self, name: &str) {
         self.breakers.remove(name);

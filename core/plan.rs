@@ -128,6 +128,18 @@ impl RestoreReason {
     }
 }
 
+impl fmt::Display for RestoreReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Due => "its time is over",
+            Self::FloorRepair => "others were lost and it is needed for the floor",
+            Self::LadderHeld => {
+                "its retries are used up, but its eviction was held for as long as a cut may last"
+            }
+        })
+    }
+}
+
 /// A step that was wanted and not taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {

@@ -1,1 +1,24 @@
-//! x
+//! The controller of Kubervisor: what surrounds the decisions of `kubervisor-core`.
+//!
+//! ```text
+//!   sources   answers of Prometheus and custom services -> Samples
+//!   api       the kind KubervisorService, marks on pods, spec -> policy and questions
+//!   cluster   watch -> cache (+ writes in flight) -> Fleet;  Plan -> writes -> status, Events
+//!   owner     one KubervisorService: asks, ticks, applies, tells
+//!   supervisor, janitor   owners come and go; pods whose KubervisorService is gone
+//!   web, metrics, telemetry, args, run
+//! ```
+//! Each line uses only lines above it, and the core.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod args;
+pub mod cluster;
+pub mod janitor;
+pub mod metrics;
+pub mod owner;
+pub mod run;
+pub mod sources;
+pub mod supervisor;
+pub mod telemetry;
+pub mod web;

@@ -14,8 +14,8 @@ const MAX_LENGTH: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangeOf {
     /// The longest way from the moment of evaluation to a sample that counts.
-    pub longest: Duration,
-    /// Whether the query could be read. If not, `longest` is 5 minutes, or the longest time in brackets if that is
+    pub range: Duration,
+    /// Whether the query could be read. If not, `range` is 5 minutes, or the longest time in brackets if that is
     /// more: the server may well understand it, so it is no reason to refuse it.
     pub understood: bool,
 }
@@ -27,15 +27,15 @@ pub fn range_of(query: &str, max_sample_age: Duration) -> RangeOf {
     let parsed = if query.len() > MAX_LENGTH { None } else { parse(query).ok() };
     let instant = max_sample_age.min(FIVE_MINUTES);
     match parsed.and_then(|expr| reach(&expr, instant)) {
-        Some(longest) => RangeOf { longest, understood: true },
-        None => RangeOf { longest: longest_in_brackets(query).max(FIVE_MINUTES), understood: false },
+        Some(range) => RangeOf { range, understood: true },
+        None => RangeOf { range: longest_in_brackets(query).max(FIVE_MINUTES), understood: false },
     }
 }
 
 /// `None`: something in it has no bounded reach.
 fn reach(expr: &Expr, instant: Duration) -> Option<Duration> {
     let longest = |parts: &[&Expr]| {
-        parts.iter().try_fold(Duration::ZERO, |longest, part| Some(longest.max(reach(part, instant)?)))
+        parts.iter().try_fold(Duration::ZERO, |so_far, part| Some(so_far.max(reach(part, instant)?)))
     };
     match expr {
         Expr::NumberLiteral(_) | Expr::StringLiteral(_) => Some(Duration::ZERO),
@@ -89,8 +89,8 @@ mod tests {
 
     /// Seconds; `None` if not understood.
     fn read(query: &str) -> (u64, bool) {
-        let RangeOf { longest, understood } = range_of(query, Duration::from_secs(60));
-        (longest.as_secs(), understood)
+        let RangeOf { range, understood } = range_of(query, Duration::from_secs(60));
+        (range.as_secs(), understood)
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_selector_without_a_range_takes_the_sample_age_up_to_five_minutes() {
-        let longest = |seconds| range_of("up", Duration::from_secs(seconds)).longest.as_secs();
+        let longest = |seconds| range_of("up", Duration::from_secs(seconds)).range.as_secs();
         assert_eq!((longest(10), longest(300), longest(1_200)), (10, 300, 300));
     }
 
@@ -160,8 +160,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(query in "[a-z0-9 (){}\\[\\]:@,\"'#~=!.+*/-]{0,80}|\\PC{0,40}") {
-            let RangeOf { longest, understood } = range_of(&query, Duration::from_secs(60));
-            prop_assert!(understood || longest >= FIVE_MINUTES);
+            let RangeOf { range, understood } = range_of(&query, Duration::from_secs(60));
+            prop_assert!(understood || range >= FIVE_MINUTES);
         }
     }
 }

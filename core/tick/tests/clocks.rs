@@ -84,3 +84,12 @@ fn a_jump_forward_makes_no_warming_pod_a_peer() {
     assert!(scene.wait(29).answered(&[("errors", Some(&samples))]).actions.is_empty());
     assert_eq!(steps(&scene.wait(1).answered(&[("errors", Some(&samples))]), Move::Cut), ["young"]);
 }
+
+#[test]
+fn a_jump_forward_between_an_eviction_and_its_record_forgets_nothing() {
+    let mut scene = Scene::last_retry(5);
+    scene.policy.breakers[0].activator.max_kills_per_hour = 1;
+    let recorded = Kill { uid: "gone".into(), at: scene.now.wall };
+    scene.move_wall(2 * HOUR).kills = vec![recorded];
+    assert_eq!(why(&scene.tick(), "pod"), Some(&Why::KillCap(1)));
+}

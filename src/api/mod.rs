@@ -1,0 +1,31 @@
+//! What users write and read: the kind KubervisorService, and the marks on pods.
+//!
+//! Types and parsing only. Nothing here talks to a cluster; what is parsed here is never parsed again.
+
+mod crd;
+mod duration;
+mod marks;
+mod parse;
+mod service;
+mod status;
+
+pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
+pub use duration::Duration;
+pub use marks::{
+    Marks, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
+};
+pub use parse::{Asked, Defaults, Parsed, parse};
+pub use service::{
+    ActivatorMode, ActivatorSpec, BreakerSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,
+    DiscreteValueOutOfListSpec, KubervisorService, KubervisorServiceSpec, LimitsSpec, Mode,
+};
+pub use status::{
+    BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,
+};
+
+/// The API group of every kind of ours.
+pub const GROUP: &str = "kubervisor.k8s.io";
+/// Its version.
+pub const VERSION: &str = "v1alpha1";
+/// Plural of KubervisorService, as in request paths.
+pub const PLURAL: &str = "kubervisorservices";

@@ -1,0 +1,243 @@
+//! The kind KubervisorService as users write it. Every doc comment here is a field's description in the CRD.
+
+use std::borrow::Cow;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, KubervisorServiceStatus};
+
+/// Names a Service, and the breakers that take its misbehaving pods out of traffic.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "kubervisor.k8s.io",
+    version = "v1alpha1",
+    kind = "KubervisorService",
+    namespaced,
+    status = "KubervisorServiceStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "kvs",
+    shortname = "rdc",
+    doc = "Takes misbehaving pods of a Service out of its traffic, never below a floor, and puts them back.",
+    annotation(
+        "api-approved.kubernetes.io",
+        "unapproved, kept for compatibility with the original Kubervisor"
+    ),
+    validation = ("size(self.metadata.name) <= 63",
+        "metadata.name: at most 63 characters, since it becomes a label value"),
+    printcolumn = r#"{"name":"Service","type":"string","jsonPath":".spec.service"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
+    printcolumn = r#"{"name":"Members","type":"integer","jsonPath":".status.fleet.members"}"#,
+    printcolumn = r#"{"name":"Serving","type":"integer","jsonPath":".status.fleet.serving"}"#,
+    printcolumn = r#"{"name":"Cut","type":"integer","jsonPath":".status.fleet.cut"}"#,
+    printcolumn = r#"{"name":"Paused","type":"integer","jsonPath":".status.fleet.paused"}"#,
+    printcolumn = r#"{"name":"Floor","type":"integer","jsonPath":".status.fleet.floor"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct KubervisorServiceSpec {
+    /// Name of the Service, in the same namespace.
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+    /// Active: decisions are carried out. DryRun: the same decisions are shown and no pod is written. Disabled:
+    /// nothing is decided and every pod that was cut goes back. Default Active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The rules. A pod is cut by the one that it breaks worst; all share one floor.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub breakers: Vec<BreakerSpec>,
+    /// How cut pods return, for breakers that do not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_activator: Option<ActivatorSpec>,
+    /// Limits over all breakers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+}
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Mode {
+    /// Carried out.
+    Active,
+    /// Shown only.
+    DryRun,
+    /// Not taken.
+    Disabled,
+}
+
+/// A rule and its floor. Exactly one detector.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("(has(self.discreteValueOutOfList) ? 1 : 0) + (has(self.continuousValueDeviation) ? 1 : 0) + (has(self.customService) && self.customService != '' ? 1 : 0) == 1",
+        "exactly one detector: discreteValueOutOfList, continuousValueDeviation or customService")
+)]
+pub struct BreakerSpec {
+    /// Unique within the service. It is written on the pods that this breaker cuts.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// Time between two evaluations. Default 5 s; less than 1 s is taken as 1 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation_period: Option<Duration>,
+    /// Pods that must keep traffic. Default 1. A fleet of two is touched only where this is set to 1 or less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub min_pods_available_count: Option<i64>,
+    /// Percent of the whole fleet, cut pods included, that must keep traffic; rounded up. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub min_pods_available_ratio: Option<i64>,
+    /// A pod is anomalous when too large a share of its events has a bad value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discrete_value_out_of_list: Option<DiscreteValueOutOfListSpec>,
+    /// A pod is anomalous when its value is too far from the rest of the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuous_value_deviation: Option<ContinuousValueDeviationSpec>,
+    /// "host:port/path" or a URL of a service of yours. GET answers a v1 PodList of the anomalous pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub custom_service: Option<String>,
+    /// Overrides the default activator, field by field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activator: Option<ActivatorSpec>,
+}
+
+/// The share of events with a bad value.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscreteValueOutOfListSpec {
+    /// "host:port" or a URL. Default: the controller's own Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub prometheus_service: Option<String>,
+    /// Counts of events, one series for each pod and value of `key`.
+    #[serde(default, rename = "promQL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub prom_ql: Option<String>,
+    /// The label that holds the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub key: Option<String>,
+    /// The label that holds the pod's name. Default "pod".
+    #[serde(default, rename = "podNamekey", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod_name_key: Option<String>,
+    /// Values that are good; with no badValues, all others are bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub good_values: Option<Vec<String>>,
+    /// Values that are bad; with no goodValues, all others are good. With both, a value in neither counts nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub bad_values: Option<Vec<String>>,
+    /// Percent of bad events that is tolerated. Default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub tolerance: Option<i64>,
+    /// Events below which nothing is said of a pod. Default 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub min_activity: Option<i64>,
+}
+
+/// The distance from the rest of the fleet.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ContinuousValueDeviationSpec {
+    /// "host:port" or a URL. Default: the controller's own Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub prometheus_service: Option<String>,
+    /// The pod's value divided by the mean of the fleet, one series for each pod.
+    #[serde(default, rename = "promQL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub prom_ql: Option<String>,
+    /// The label that holds the pod's name. Default "pod".
+    #[serde(default, rename = "podNamekey", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod_name_key: Option<String>,
+    /// Percent from the mean, and from the median of the fleet, that is tolerated. May pass 100. Default 75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub max_deviation_percent: Option<f64>,
+}
+
+/// How cut pods return.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivatorSpec {
+    /// periodic: restored after each cut. retryAndKill: evicted once maxRetryCount cuts did not help.
+    /// retryAndPause: kept out for investigation then. Default periodic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ActivatorMode>,
+    /// First cut time. Default 10 s. A cut is never shorter than the query's window, one evaluation and one scrape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Duration>,
+    /// Cuts after which a pod is evicted or paused. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_retry_count: Option<i64>,
+    /// Pods kept paused at once; beyond it they are evicted. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_pause_count: Option<i64>,
+}
+
+/// What happens to a pod that keeps failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ActivatorMode {
+    /// Restored after each cut.
+    Periodic,
+    /// Evicted in the end.
+    RetryAndKill,
+    /// Paused in the end.
+    RetryAndPause,
+}
+
+/// Limits over all breakers of the service.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsSpec {
+    /// Percent of the fleet that may be out at once. Default 34.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_cut_ratio: Option<i64>,
+    /// Cuts within the longest of the breakers' evaluation periods and scrape intervals: a number of pods, or a
+    /// share such as "10%" (at least one pod). Default "10%".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cuts_per_period: Option<CutsPerPeriodSpec>,
+}
+
+/// A number of pods, or a share of the fleet as a text.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum CutsPerPeriodSpec {
+    /// Pods.
+    Count(i64),
+    /// "0%" to "100%".
+    Share(String),
+}
+
+impl JsonSchema for CutsPerPeriodSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "CutsPerPeriod".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 0,
+            "maximum": 1_000_000,
+            "pattern": "^(100|[1-9]?[0-9])%$",
+            "maxLength": 4,
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Our own writes that the watch has not shown yet.
+//!
+//! Every write to a pod carries the version that it was decided on as a precondition. So any later version that the
+//! watch shows settles it: either our write made that version, or it can never be carried out. Age settles nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kubervisor_core::traffic::Move;
+
+/// Writes in flight, by pod uid. At most one for each pod.
+#[derive(Debug, Default)]
+pub struct Assumed(BTreeMap<Arc<str>, Write>);
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write {
+    /// What was sent.
+    pub step: Move,
+    /// The version that it was decided on.
+    pub base: u64,
+}
+
+impl Assumed {
+    /// Takes note of a write that is about to be sent.
+    ///
+    /// # Errors
+    /// `false` is returned where the pod has one already; nothing changes then.
+    pub fn begin(&mut self, uid: &Arc<str>, step: Move, base: u64) -> bool {
+        if self.0.contains_key(uid) {
+            return false;
+        }
+        self.0.insert(Arc::clone(uid), Write { step, base });
+        true
+    }
+
+    /// The server said for sure that it was not carried out.
+    pub fn refused(&mut self, uid: &str) {
+        self.0.remove(uid);
+    }
+
+    /// The watch shows this version of the pod. An eviction has no version as precondition: it ends when the pod is
+    /// being deleted.
+    pub fn seen(&mut self, uid: &str, version: u64, terminating: bool) {
+        let settled = self.0.get(uid).is_some_and(|write| match write.step {
+            Move::Evict => terminating,
+            Move::Cut | Move::Restore | Move::Pause => version > write.base,
+        });
+        if settled {
+            self.0.remove(uid);
+        }
+    }
+
+    /// The watch shows that the pod is gone.
+    pub fn gone(&mut self, uid: &str) {
+        self.0.remove(uid);
+    }
+
+    /// The write under way for this pod.
+    #[must_use]
+    pub fn of(&self, uid: &str) -> Option<Write> {
+        self.0.get(uid).copied()
+    }
+
+    /// Writes under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_at(base: u64) -> (Assumed, Arc<str>) {
+        let (mut assumed, uid) = (Assumed::default(), Arc::from("uid-9"));
+        assert!(assumed.begin(&uid, Move::Cut, base));
+        (assumed, uid)
+    }
+
+    #[test]
+    fn a_write_is_settled_by_a_later_version_and_not_by_its_own_base() {
+        let (mut assumed, uid) = cut_at(41);
+        assumed.seen(&uid, 41, false);
+        assert!(assumed.of(&uid).is_some());
+        assumed.seen(&uid, 42, false);
+        assert!(assumed.of(&uid).is_none());
+    }
+
+    #[test]
+    fn a_second_write_to_the_same_pod_is_not_begun() {
+        let (mut assumed, uid) = cut_at(41);
+        assert!(!assumed.begin(&uid, Move::Restore, 41));
+        assert_eq!(assumed.of(&uid).unwrap().step, Move::Cut);
+    }
+
+    #[test]
+    fn an_eviction_ends_when_the_pod_is_being_deleted() {
+        let (mut assumed, uid) = (Assumed::default(), Arc::from("uid-9"));
+        assumed.begin(&uid, Move::Evict, 41);
+        assumed.seen(&uid, 99, false);
+        assert!(assumed.of(&uid).is_some());
+        assumed.seen(&uid, 100, true);
+        assert!(assumed.is_empty());
+    }
+}

@@ -1,0 +1,65 @@
+//! All that talks to Kubernetes.
+//!
+//! `watch` feeds `cache`; `snapshot` makes a Fleet of it, with our writes in flight from `assumed` laid over;
+//! `apply` carries a plan out; `status` and `events` tell of it; `release` gives pods back.
+
+pub mod apply;
+pub mod assumed;
+pub mod cache;
+pub mod crd;
+pub mod events;
+pub mod release;
+pub mod scope;
+pub mod slim;
+pub mod snapshot;
+pub mod status;
+pub mod watch;
+
+use std::time::Duration;
+
+/// Every call has this much time: kube's own limits are minutes, and a call on a dead connection would never end.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Our name in the server's field ownership and audit log.
+pub const FIELD_MANAGER: &str = "kubervisor";
+
+/// A call to the API server that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It answered, and refused.
+    #[error("the API server refused: {} (code {})", .0.message, .0.code)]
+    Refused(Box<kube::core::Status>),
+    /// Nobody knows whether it was carried out.
+    #[error("no answer from the API server: {0}")]
+    Unknown(String),
+}
+
+impl CallError {
+    /// HTTP status of a refusal.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused(status) => Some(status.code),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether the server said for sure that nothing was done. A 5xx may come from a proxy behind which it was.
+    #[must_use]
+    pub fn definite(&self) -> bool {
+        self.code().is_some_and(|code| (400..500).contains(&code) && code != 408)
+    }
+}
+
+/// Awaits a call, for [`CALL_TIMEOUT`] at most.
+///
+/// # Errors
+/// What the server refused, or that no answer came.
+pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused(status)),
+        Ok(Err(error)) => Err(CallError::Unknown(error.to_string())),
+        Err(_) => Err(CallError::Unknown(format!("timed out after {} s", CALL_TIMEOUT.as_secs()))),
+    }
+}

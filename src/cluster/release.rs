@@ -1,0 +1,204 @@
+//! Giving pods back: which marked pods nobody holds any more, and the proof of it.
+//!
+//! One way for the janitor, mode Disabled, deletion and `kubervisor release`. A pod is freed only on proof: a list
+//! that is synced, and an answer of the server itself that its KubervisorService is not there. A 403, a time-out or a
+//! kind that is not served proves nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Outcome, PodAddress, Writer};
+use super::cache::Cache;
+use super::scope::{Scope, request_path};
+use super::snapshot::Marked;
+use super::{CallError, FIELD_MANAGER, call, watch};
+use crate::api::{KubervisorService, Marks, key};
+use crate::metrics::Metrics;
+
+/// Frees one marked pod.
+pub async fn free(writer: &Writer, pod: &Marked, why: &str, now: jiff::Timestamp) -> Outcome {
+    let address =
+        PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
+    let outcome = writer.free(&address, now).await;
+    match &outcome {
+        Outcome::Done => {
+            tracing::info!(kind = "PodRestored", namespace = %pod.namespace, pod = %pod.name, "released: {why}");
+        }
+        Outcome::NotSent(_) => {}
+        Outcome::Refused(error) | Outcome::Unknown(error) => {
+            tracing::warn!(namespace = %pod.namespace, pod = %pod.name, %error, "could not be released yet");
+        }
+    }
+    outcome
+}
+
+/// Whether the server itself says that nothing holds `pod`: no KubervisorService of the name in its mark or, where
+/// the mark has none, none in its namespace.
+///
+/// # Errors
+/// The server did not answer, or has no such kind: nothing is proved.
+pub async fn unheld(client: &Client, pod: &Marked) -> Result<bool, CallError> {
+    let api: Api<KubervisorService> = Api::namespaced(client.clone(), &pod.namespace);
+    let Some(by) = &pod.by else {
+        // Not from the server's cache: that may lag behind a resource just made.
+        return Ok(call(api.list_metadata(&ListParams::default().limit(1))).await?.items.is_empty());
+    };
+    match call(api.get_metadata(by)).await {
+        Ok(_) => Ok(false),
+        Err(error) if object_is_missing(&error, by) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// A 404 that names the object. One that does not is about the kind: the CustomResourceDefinition is gone, and with
+/// it any knowledge of what should hold.
+fn object_is_missing(error: &CallError, name: &Arc<str>) -> bool {
+    match error {
+        CallError::Refused(status) => {
+            status.code == 404 && status.details.as_ref().is_some_and(|d| *d.name == **name)
+        }
+        CallError::Unknown(_) => false,
+    }
+}
+
+/// What `release` does about Services that still hold the key: pods born later would be dark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selectors {
+    /// Fails with their list.
+    Refuse,
+    /// Takes the key out of them, before any pod is freed.
+    Open,
+    /// Leaves them.
+    AcceptDark,
+}
+
+/// Time in which everything must be free.
+const RELEASE_WITHIN: Duration = Duration::from_mins(2);
+/// Writes at once.
+const AT_ONCE: usize = 4;
+
+/// Frees every pod of `scope` that carries our mark, and proves it by a list of the server's own.
+///
+/// # Errors
+/// What is still held after two minutes, or which Services still hold the key.
+pub async fn release_all(
+    client: &Client,
+    scope: &Scope,
+    selectors: Selectors,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let cache = Arc::new(Cache::default());
+    let watches = stop.child_token();
+    let _guard = watches.clone().drop_guard();
+    cache.expect(&scope.each());
+    for scope in scope.each() {
+        let path = |plural| request_path("/api/v1", scope.as_deref(), plural);
+        let (pods, services) = (cache.pods(scope.clone()), cache.services(scope.clone()));
+        tokio::spawn(watch::run(client.clone(), path("pods"), pods, watches.clone()));
+        tokio::spawn(watch::run(client.clone(), path("services"), services, watches.clone()));
+    }
+    let writer = Writer::new(client.clone(), Arc::clone(&cache), Metrics::new(), watches.clone());
+    let work = async {
+        while !cache.synced() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if selectors == Selectors::Open {
+            open_selectors(client, &cache).await;
+        }
+        free_all(&cache, &writer).await;
+    };
+    let in_time = tokio::time::timeout(RELEASE_WITHIN, work).await.is_ok();
+    let held = still_held(client, scope).await?;
+    anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
+    let gated = cache.gated();
+    anyhow::ensure!(
+        selectors == Selectors::AcceptDark || gated.is_empty(),
+        "every pod is free, but these Services still hold kubervisor/traffic in their selector, so that pods born \
+         later get no traffic: {}; run again with --open-selectors, or with --accept-dark",
+        gated.iter().map(|(ns, name)| format!("{ns}/{name}")).collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
+}
+
+async fn open_selectors(client: &Client, cache: &Cache) {
+    while let gated @ [_, ..] = cache.gated().as_slice() {
+        for (namespace, name) in gated {
+            let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+            let patch = serde_json::json!({"spec": {"selector": {key::TRAFFIC: null}}});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            match call(api.patch(name, &params, &Patch::Merge(patch))).await {
+                Ok(_) => tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector"),
+                Err(error) => tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet"),
+            }
+        }
+        // The watch shows what was done.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn free_all(cache: &Cache, writer: &Writer) {
+    loop {
+        let held = cache.marked();
+        if held.is_empty() {
+            return;
+        }
+        let now = jiff::Timestamp::now();
+        let free = held.iter().filter(|pod| !pod.in_flight).map(|pod| free(writer, pod, "release", now));
+        futures::stream::iter(free).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Pods that the server itself still shows as held by us. Those that people cut are listed, and left.
+async fn still_held(client: &Client, scope: &Scope) -> anyhow::Result<Vec<String>> {
+    let mut held = Vec::new();
+    let params = ListParams::default().labels(&format!("{} in ({}, {})", key::TRAFFIC, key::NO, key::PAUSE));
+    for scope in scope.each() {
+        let api: Api<Pod> = match scope.as_deref() {
+            None => Api::all(client.clone()),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+        };
+        for pod in call(api.list_metadata(&params)).await?.items {
+            let name = format!("{}/{}", pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
+            let marks = Marks::read(
+                &pod.metadata.labels.unwrap_or_default(),
+                &pod.metadata.annotations.unwrap_or_default(),
+            );
+            if marks.is_some_and(|m| m.ours()) {
+                held.push(name);
+            } else {
+                tracing::info!(pod = name, "was cut by hand and is left so");
+            }
+        }
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn refused(json: serde_json::Value) -> CallError {
+        CallError::Refused(Box::new(serde_json::from_value::<Status>(json).unwrap()))
+    }
+
+    #[test]
+    fn only_a_404_that_names_the_object_proves_that_it_is_gone() {
+        let details = serde_json::json!({"name": "pick", "group": "kubervisor.k8s.io", "kind": "kubervisorservices"});
+        let name: Arc<str> = "pick".into();
+        let status = |code: u16, details: Option<&serde_json::Value>| {
+            refused(serde_json::json!({"status": "Failure", "code": code, "message": "", "reason": "", "details": details}))
+        };
+        assert!(object_is_missing(&status(404, Some(&details)), &name));
+        assert!(!object_is_missing(&status(404, None), &name));
+        assert!(!object_is_missing(&status(403, Some(&details)), &name));
+        assert!(!object_is_missing(&CallError::Unknown("timed out".into()), &name));
+    }
+}

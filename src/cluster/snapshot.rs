@@ -1,0 +1,430 @@
+//! Cache and writes in flight to the fleet of one KubervisorService, at one instant.
+//!
+//! Also the two questions that are asked under the same lock as they are answered: may this write be sent now, and
+//! which pods are ours to give back.
+
+use std::sync::Arc;
+
+use kubervisor_core::fleet::{Fleet, Member};
+use kubervisor_core::plan::Action;
+use kubervisor_core::traffic::Traffic;
+
+use super::cache::{Cache, Governor, Namespace, Pod, Service, State};
+use crate::api::{TrafficLabel, key, traffic};
+
+/// What one KubervisorService sees.
+#[derive(Debug)]
+pub struct View {
+    /// How its Service stands.
+    pub service: ServiceView,
+    /// Its pods; empty without a usable Service.
+    pub fleet: Fleet,
+    /// Another KubervisorService that governs some of the same pods.
+    pub conflict: Option<Conflict>,
+    /// Members whose label is missing.
+    pub unlabelled: usize,
+    /// Why each cut member is out, in words, by pod name.
+    pub why: Vec<(Arc<str>, Box<str>)>,
+    /// Members that carry our mark.
+    pub marked: Vec<Marked>,
+}
+
+impl View {
+    fn without_pods(service: ServiceView) -> Self {
+        Self { service, fleet: Fleet::default(), conflict: None, unlabelled: 0, why: vec![], marked: vec![] }
+    }
+}
+
+/// A second governor of the same pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its name.
+    pub with: Arc<str>,
+    /// It is older, and keeps the returns.
+    pub yields: bool,
+}
+
+/// A Service, as far as it can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceView {
+    /// There is none of that name.
+    Missing,
+    /// It selects no pods of this cluster.
+    External,
+    /// It has no selector, or nothing is left of it without the traffic key: it would govern the whole namespace.
+    NoSelector,
+    /// Its traffic key has another value than `yes`.
+    OddKey,
+    /// It selects pods. `activated`: its selector holds the traffic key.
+    Usable {
+        /// Cuts have an effect.
+        activated: bool,
+    },
+}
+
+impl ServiceView {
+    /// Why it cannot be used, and what to do.
+    #[must_use]
+    pub fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Missing => Some("the Service does not exist: create it, or correct spec.service"),
+            Self::External => Some("the Service is of type ExternalName and has no pods: name one with a selector"),
+            Self::NoSelector => Some("the Service's selector is empty, traffic key aside: it would govern every pod of the namespace"),
+            Self::OddKey => Some("the Service's selector holds kubervisor/traffic with another value than \"yes\": correct it"),
+            Self::Usable { .. } => None,
+        }
+    }
+
+    fn of(service: Option<&Service>) -> Self {
+        match service {
+            None => Self::Missing,
+            Some(s) if s.external => Self::External,
+            Some(s) if s.selector.is_empty() => Self::NoSelector,
+            Some(s) if s.key.as_deref().is_some_and(|k| k != key::YES) => Self::OddKey,
+            Some(s) => Self::Usable { activated: s.key.is_some() },
+        }
+    }
+}
+
+/// Why a write was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSent {
+    /// The pod is gone, is another one, or has changed since the decision.
+    Changed,
+    /// A write of ours to this pod is not settled yet.
+    InFlight,
+    /// The fleet as it stands now has too few serving pods.
+    Floor {
+        /// Members that would serve.
+        serving: u32,
+        /// Members that must.
+        floor: u32,
+    },
+}
+
+impl Cache {
+    /// What the KubervisorService `uid` sees now; `None` where it is not governed here.
+    #[must_use]
+    pub fn view(&self, namespace: &str, uid: &str) -> Option<View> {
+        let state = self.lock();
+        let ns = state.namespaces.get(namespace)?;
+        let governor = ns.governors.get(uid)?;
+        let service = ns.services.get(&governor.service);
+        let seen = ServiceView::of(service);
+        let Some(service) = service.filter(|_| seen.fault().is_none()) else {
+            return Some(View::without_pods(seen));
+        };
+        let fleet = fleet(&state, ns, namespace, service);
+        let unlabelled = fleet.members.iter().filter(|m| m.traffic == Traffic::Unlabelled).count();
+        let why = |(name, pod): (&Arc<str>, &Pod)| {
+            pod.marks.as_ref()?.why.clone().map(|why| (Arc::clone(name), why))
+        };
+        let why = ns.matching(&service.selector).filter_map(why).collect();
+        let (namespace, _) = state.namespaces.get_key_value(namespace)?;
+        let held = ns.matching(&service.selector).filter(|(name, _)| ns.marked.contains(*name));
+        let marked = held.map(|(name, pod)| marked(&state, namespace, ns, name, pod)).collect();
+        let conflict = conflict(ns, uid, governor, service);
+        Some(View { service: seen, fleet, conflict, unlabelled, why, marked })
+    }
+
+    /// Takes note of a write and lets it be sent, or says why not. `floor` gives the floor for a fleet of a size.
+    ///
+    /// The test and the note are one step under the lock: no answer of the watch and no other write can come
+    /// between what was counted and what is sent.
+    ///
+    /// # Errors
+    /// Why the write must not be sent; nothing is noted then.
+    pub fn begin(
+        &self,
+        namespace: &str,
+        governor: &str,
+        action: &Action,
+        floor: &dyn Fn(u32) -> u32,
+    ) -> Result<(), NotSent> {
+        let mut state = self.lock();
+        let step = action.what.step();
+        let ns = state.namespaces.get(namespace).ok_or(NotSent::Changed)?;
+        let pod = ns.pods.get(&action.pod).ok_or(NotSent::Changed)?;
+        if pod.uid != action.uid || pod.version != action.resource_version || pod.version == 0 {
+            return Err(NotSent::Changed);
+        }
+        if state.assumed.of(&action.uid).is_some() {
+            return Err(NotSent::InFlight);
+        }
+        if step.spends() {
+            let service = ns.governors.get(governor).and_then(|g| ns.services.get(&g.service));
+            let fleet = fleet(&state, ns, namespace, service.ok_or(NotSent::Changed)?);
+            let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
+            let serving = fleet.count(Member::serving) - u32::from(member.serving());
+            let floor = floor(fleet.size());
+            if serving < floor {
+                return Err(NotSent::Floor { serving, floor });
+            }
+        }
+        let begun = state.assumed.begin(&action.uid, step, action.resource_version);
+        if begun { Ok(()) } else { Err(NotSent::InFlight) }
+    }
+
+    /// The server said for sure that a write was not carried out.
+    pub fn refused(&self, uid: &str) {
+        self.lock().assumed.refused(uid);
+    }
+
+    /// Whether a write is still unsettled.
+    #[must_use]
+    pub fn in_flight(&self, uid: &str) -> bool {
+        self.lock().assumed.of(uid).is_some()
+    }
+
+    /// Pods that carry our mark, with what is known of who governs them.
+    #[must_use]
+    pub fn marked(&self) -> Vec<Marked> {
+        let state = self.lock();
+        let mut found = Vec::new();
+        for (namespace, ns) in &state.namespaces {
+            for name in &ns.marked {
+                let Some(pod) = ns.pods.get(name) else { continue };
+                found.push(marked(&state, namespace, ns, name, pod));
+            }
+        }
+        found
+    }
+}
+
+/// A pod that carries our mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// resourceVersion.
+    pub version: u64,
+    /// A KubervisorService whose Service reaches it: its owner looks after it.
+    pub governed: bool,
+    /// The name in its mark.
+    pub by: Option<Arc<str>>,
+    /// There is a KubervisorService of that name.
+    pub by_exists: bool,
+    /// That one's Service is not there at all.
+    pub service_missing: bool,
+    /// A write of ours is under way.
+    pub in_flight: bool,
+    /// In traffic, with our marks still on it: a person put it back.
+    pub opened_by_hand: bool,
+}
+
+fn marked(state: &State, namespace: &Arc<str>, ns: &Namespace, name: &Arc<str>, pod: &Pod) -> Marked {
+    let by = pod.marks.as_ref().and_then(|m| m.name.clone());
+    let owner = by.as_ref().and_then(|by| ns.governors.values().find(|g| g.name == *by));
+    Marked {
+        namespace: Arc::clone(namespace),
+        name: Arc::clone(name),
+        uid: Arc::clone(&pod.uid),
+        version: pod.version,
+        governed: ns.governing(&pod.labels).next().is_some(),
+        by_exists: owner.is_some(),
+        service_missing: owner.is_some_and(|g| !ns.services.contains_key(&g.service)),
+        in_flight: state.assumed.of(&pod.uid).is_some(),
+        opened_by_hand: pod.opened_by_hand(),
+        by,
+    }
+}
+
+fn fleet(state: &State, ns: &Namespace, namespace: &str, service: &Service) -> Fleet {
+    let mut members: Vec<_> = ns
+        .matching(&service.selector)
+        .map(|(name, pod)| Member {
+            name: Arc::clone(name),
+            uid: Arc::clone(&pod.uid),
+            resource_version: pod.version,
+            ready: pod.ready,
+            terminating: pod.terminating,
+            reached: service.key.as_deref().is_none_or(|k| pod.traffic.value() == Some(k)),
+            traffic: traffic_of(pod),
+            strikes: pod.marks.as_ref().map(|m| m.strikes.clone()).unwrap_or_default(),
+            ready_since: pod.ready_since,
+            workload: pod.workload,
+            in_flight: state.assumed.of(&pod.uid).map(|write| write.step),
+        })
+        .collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    Fleet { namespace: Arc::from(namespace), members }
+}
+
+fn traffic_of(pod: &Pod) -> Traffic {
+    match pod.traffic {
+        TrafficLabel::Absent if pod.unlabelled_by_hand => Traffic::CutByHand,
+        label => traffic(label, pod.marks.as_deref()),
+    }
+}
+
+/// The oldest other governor that reaches one of these pods.
+fn conflict(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> Option<Conflict> {
+    let others = ns.governors.iter().filter(|(other, _)| &***other != uid);
+    let meets = |(_, other): &(&Arc<str>, &Governor)| {
+        other.service == own.service
+            || ns.services.get(&other.service).is_some_and(|theirs| {
+                ns.matching(&service.selector).any(|(_, pod)| theirs.reaches(&pod.labels))
+            })
+    };
+    let (other_uid, other) = others.filter(meets).min_by_key(|(uid, g)| (g.created, Arc::clone(uid)))?;
+    let yields = (other.created, &**other_uid) < (own.created, uid);
+    Some(Conflict { with: Arc::clone(&other.name), yields })
+}
+
+/// What a cut in flight does to the sums, for the tests of this file.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::slim::{SlimPod, SlimService};
+    use crate::cluster::watch::Sink;
+    use jiff::Timestamp;
+    use kubervisor_core::plan::{RestoreReason, What};
+    use serde_json::json;
+    use tokio::sync::Notify;
+
+    fn pod(name: &str, version: u64, label: &str) -> SlimPod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "orchard", "uid": format!("uid-of-{name}"),
+                "resourceVersion": version.to_string(), "labels": {"app": "pear", "kubervisor/traffic": label}},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .unwrap()
+    }
+
+    fn service(name: &str, selector: &serde_json::Value) -> SlimService {
+        let meta = json!({"name": name, "namespace": "orchard", "uid": "s", "resourceVersion": "1"});
+        serde_json::from_value(json!({"metadata": meta, "spec": {"selector": selector}})).unwrap()
+    }
+
+    fn governor(name: &str, service: &str, second: i64) -> Governor {
+        Governor {
+            name: name.into(),
+            service: service.into(),
+            created: Timestamp::from_second(second).unwrap(),
+            labels: false,
+            changed: Arc::new(Notify::new()),
+        }
+    }
+
+    fn orchard(pods: usize) -> Arc<Cache> {
+        let cache = Arc::new(Cache::default());
+        (0..pods).for_each(|i| cache.pods(None).apply(pod(&format!("pear-{i}"), 7, "yes")));
+        cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "yes"})));
+        cache.govern("orchard", "k1", governor("pick", "pears", 5));
+        cache
+    }
+
+    fn pause(name: &str, version: u64) -> Action {
+        Action {
+            pod: name.into(),
+            uid: format!("uid-of-{name}").into(),
+            resource_version: version,
+            what: What::Pause { breaker: None, strikes: 1 },
+        }
+    }
+
+    #[test]
+    fn a_write_that_would_break_the_floor_of_the_view_at_hand_is_not_sent() {
+        let cache = orchard(3);
+        let send = |name| cache.begin("orchard", "k1", &pause(name, 7), &|_| 2);
+        assert_eq!(send("pear-0"), Ok(()));
+        assert_eq!(send("pear-1"), Err(NotSent::Floor { serving: 1, floor: 2 }));
+        cache.refused("uid-of-pear-0");
+        assert_eq!(send("pear-1"), Ok(()));
+    }
+
+    #[test]
+    fn a_write_decided_on_another_version_or_another_pod_is_not_sent() {
+        let cache = orchard(3);
+        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 6), &|_| 1), Err(NotSent::Changed));
+        assert_eq!(cache.begin("orchard", "k1", &pause("plum-0", 7), &|_| 1), Err(NotSent::Changed));
+    }
+
+    #[test]
+    fn a_restore_needs_no_floor_and_a_second_write_waits_for_the_first() {
+        let cache = orchard(1);
+        let restore = Action { what: What::Restore(RestoreReason::Due), ..pause("pear-0", 7) };
+        assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Ok(()));
+        assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Err(NotSent::InFlight));
+        cache.pods(None).apply(pod("pear-0", 8, "yes"));
+        assert!(!cache.in_flight("uid-of-pear-0"));
+    }
+
+    #[test]
+    fn a_service_without_the_key_reaches_every_ready_pod_whatever_its_label() {
+        let cache = orchard(2);
+        cache.pods(None).apply(pod("pear-0", 8, "no"));
+        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.count(Member::serving), 1);
+        cache.services(None).apply(service("pears", &json!({"app": "pear"})));
+        let view = cache.view("orchard", "k1").unwrap();
+        assert_eq!(view.service, ServiceView::Usable { activated: false });
+        assert_eq!(view.fleet.count(Member::serving), 2);
+    }
+
+    #[test]
+    fn a_selector_that_is_only_the_key_governs_nothing() {
+        let cache = orchard(2);
+        cache.services(None).apply(service("pears", &json!({"kubervisor/traffic": "yes"})));
+        let view = cache.view("orchard", "k1").unwrap();
+        assert_eq!(view.service, ServiceView::NoSelector);
+        assert!(view.fleet.members.is_empty());
+    }
+
+    #[test]
+    fn of_two_governors_of_one_pod_the_younger_yields() {
+        let cache = orchard(2);
+        cache.services(None).apply(service("all", &json!({"app": "pear"})));
+        cache.govern("orchard", "k2", governor("later", "all", 6));
+        let conflict = |uid| cache.view("orchard", uid).unwrap().conflict.unwrap();
+        assert_eq!(conflict("k1"), Conflict { with: "later".into(), yields: false });
+        assert_eq!(conflict("k2"), Conflict { with: "pick".into(), yields: true });
+    }
+
+    #[test]
+    fn same_named_resources_in_two_namespaces_do_not_meet() {
+        let cache = orchard(2);
+        let mut elsewhere = pod("pear-0", 7, "yes");
+        elsewhere.metadata.namespace = "meadow".into();
+        cache.pods(None).apply(elsewhere);
+        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 2);
+        assert!(cache.view("meadow", "k1").is_none());
+    }
+
+    #[test]
+    fn a_relist_drops_what_vanished_meanwhile_and_settles_its_writes() {
+        let cache = orchard(2);
+        cache.begin("orchard", "k1", &pause("pear-0", 7), &|_| 1).unwrap();
+        let mut sink = cache.pods(None);
+        sink.begin();
+        sink.apply(pod("pear-1", 7, "yes"));
+        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 2);
+        sink.end();
+        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 1);
+        assert!(!cache.in_flight("uid-of-pear-0"));
+    }
+
+    #[test]
+    fn a_label_taken_away_by_hand_is_a_cut_by_hand() {
+        let cache = orchard(1);
+        let mut bare = pod("pear-0", 8, "yes");
+        bare.metadata.labels.remove("kubervisor/traffic");
+        cache.pods(None).apply(bare);
+        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members[0].traffic, Traffic::CutByHand);
+        assert!(cache.take_unlabelled(9).is_empty());
+    }
+
+    #[test]
+    fn a_new_pod_of_a_gated_service_waits_for_its_label_with_or_without_a_governor() {
+        let cache = orchard(1);
+        cache.ungovern("orchard", "k1");
+        let mut born = pod("pear-9", 8, "yes");
+        born.metadata.labels.remove("kubervisor/traffic");
+        cache.pods(None).apply(born);
+        let names: Vec<_> = cache.take_unlabelled(9).into_iter().map(|u| u.name.to_string()).collect();
+        assert_eq!(names, ["pear-9"]);
+    }
+}

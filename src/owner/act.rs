@@ -1,0 +1,215 @@
+//! Carries a plan out, one action after the other started worst first, a few at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use kubervisor_core::Now;
+use kubervisor_core::budget::floor;
+use kubervisor_core::notice::{Kind, Notice};
+use kubervisor_core::plan::{Action, Kill, Plan, What, Why};
+use kubervisor_core::traffic::Move;
+use tokio::time::Instant;
+
+use super::Owner;
+use super::breaker::Answered;
+use crate::api::KillStatus;
+use crate::cluster::CallError;
+use crate::cluster::apply::Outcome;
+use crate::cluster::snapshot::Marked;
+use crate::cluster::status::{KILLS_MAX, RECENT_MAX, stamp};
+
+/// Records of evictions are kept a little longer than they count.
+pub(super) const KILLS_KEPT: Duration = Duration::from_mins(61);
+/// Actions of one service on their way at once; the writer bounds them over all services.
+const AT_ONCE: usize = 4;
+
+/// A record as stored in the status.
+pub(super) fn kill_of(row: &KillStatus) -> Option<Kill> {
+    Some(Kill { uid: Arc::from(row.uid.as_str()), at: row.at.parse().ok()? })
+}
+
+impl Owner {
+    /// Returns how many actions were acknowledged.
+    pub(super) async fn carry_out(&mut self, plan: &Plan, answers: &[Answered], now: Now) -> usize {
+        let mut sent = Vec::new();
+        for action in &plan.actions {
+            // No record, no kill: the cap must hold over a restart.
+            if action.what.step() == Move::Evict && !self.record_kill(action, now).await {
+                self.memory.record(&action.uid, Move::Evict, false, self.parts.now());
+                continue;
+            }
+            sent.push(action);
+        }
+        let outcomes = self.send(sent, now).await;
+        let mut done = 0;
+        for (action, outcome, at) in outcomes {
+            if let (What::Cut(order), Outcome::Done) = (&action.what, &outcome) {
+                let answer = answers.iter().find(|a| a.breaker == order.breaker);
+                if let Some(Ok(answer)) = answer.map(|a| a.result.as_ref()) {
+                    self.parts.metrics.reacted(at.saturating_duration_since(answer.answered_at));
+                }
+            }
+            done += usize::from(matches!(outcome, Outcome::Done));
+            self.note(action, &outcome, now);
+        }
+        done
+    }
+
+    /// Started in the order of the plan, a few at a time.
+    async fn send<'a>(&self, actions: Vec<&'a Action>, now: Now) -> Vec<(&'a Action, Outcome, Instant)> {
+        let size = self.memory.capacity.size();
+        let needed = |n: u32| floor(&self.policy, n.max(size));
+        let mut waiting = actions.into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut ended = Vec::new();
+        loop {
+            while running.len() < AT_ONCE {
+                let Some(action) = waiting.next() else { break };
+                running.push(self.send_one(action, &needed, now));
+            }
+            match running.next().await {
+                Some(one) => ended.push(one),
+                None => return ended,
+            }
+        }
+    }
+
+    async fn send_one<'a>(
+        &self,
+        action: &'a Action,
+        floor: &(dyn Fn(u32) -> u32 + Sync),
+        now: Now,
+    ) -> (&'a Action, Outcome, Instant) {
+        let outcome = self.parts.writer.act(&self.id, action, floor, now.wall).await;
+        (action, outcome, Instant::now())
+    }
+
+    async fn record_kill(&mut self, action: &Action, now: Now) -> bool {
+        let mut rows = self.kill_rows.clone();
+        rows.retain(|row| row.uid != *action.uid && kill_of(row).is_some_and(|k| self.kills.contains(&k)));
+        rows.push(KillStatus { pod: action.pod.to_string(), uid: action.uid.to_string(), at: stamp(now.wall) });
+        let excess = rows.len().saturating_sub(KILLS_MAX);
+        rows.drain(..excess);
+        match self.status.record_kill(self.version(), rows.clone()).await {
+            Ok(version) => {
+                self.inbox.version.fetch_max(version, std::sync::atomic::Ordering::AcqRel);
+                self.kills = rows.iter().filter_map(kill_of).collect();
+                self.kill_rows = rows;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod, %error,
+                    "the eviction could not be recorded and is not asked for");
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, action: &Action, outcome: &Outcome, now: Now) {
+        let step = action.what.step();
+        let accepted = matches!(outcome, Outcome::Done | Outcome::Unknown(_));
+        self.memory.record(&action.uid, step, accepted, self.parts.now());
+        if step == Move::Evict {
+            self.parts.metrics.evicted(&self.id, outcome.as_str());
+        }
+        match outcome {
+            Outcome::Done => self.note_done(action, now.wall),
+            Outcome::NotSent(why) => {
+                tracing::info!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
+                    step = step.as_str(), ?why, "not sent: the cluster changed since the decision");
+            }
+            Outcome::Refused(error) => self.note_refused(action, error, now.wall),
+            Outcome::Unknown(error) => {
+                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
+                    step = step.as_str(), %error, "no answer: the write is assumed until the watch shows what became of it");
+            }
+        }
+    }
+
+    fn note_done(&mut self, action: &Action, at: Timestamp) {
+        let (kind, text) = match &action.what {
+            What::Cut(order) => {
+                self.parts.metrics.cut(&self.id, &order.breaker, true);
+                let (breaker, evidence, budget) = (&order.breaker, &order.evidence, &order.budget);
+                let strikes = order.strikes.of(breaker);
+                let until = stamp(order.restore_at);
+                (
+                    Kind::PodCut,
+                    format!("cut by {breaker}: {evidence} (strike {strikes}, until {until}); {budget}"),
+                )
+            }
+            What::Restore(reason) => {
+                self.parts.metrics.restored(&self.id, reason.as_str());
+                (Kind::PodRestored, format!("restored: {reason}"))
+            }
+            What::Pause { breaker, strikes } => {
+                self.parts.metrics.paused(&self.id);
+                let breaker = breaker.as_deref().unwrap_or("an unknown breaker");
+                (
+                    Kind::PodPaused,
+                    format!("paused after {strikes} cuts by {breaker}: it stays out until a person looks at it"),
+                )
+            }
+            What::Evict { breaker, strikes } => {
+                let breaker = breaker.as_deref().unwrap_or("an unknown breaker");
+                (Kind::PodEvicted, format!("evicted after {strikes} cuts by {breaker}"))
+            }
+        };
+        self.act_told(action, kind, at, text);
+    }
+
+    fn note_refused(&mut self, action: &Action, error: &CallError, at: Timestamp) {
+        if action.what.step() == Move::Evict && error.code() != Some(404) {
+            let text = format!("{error}: it stays cut and is tried again later");
+            self.act_told(action, Kind::EvictionRefused, at, text);
+            return;
+        }
+        // 404, 409 and 422 mean that the pod changed or went away: the next tick sees what it is now.
+        tracing::info!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
+            step = action.what.step().as_str(), %error, "refused");
+    }
+
+    fn act_told(&mut self, action: &Action, kind: Kind, at: Timestamp, text: String) {
+        let notice = Notice::of_pod(&action.pod, &action.uid, kind, at, text);
+        self.remember(&notice, at);
+        self.parts.events.tell(&self.id, notice);
+    }
+
+    fn remember(&mut self, notice: &Notice, at: Timestamp) {
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        let sentence: String = format!("{} {notice}", stamp(at)).chars().take(400).collect();
+        self.recent.push_back(sentence);
+    }
+
+    /// Returns whether the pod went back.
+    pub(super) fn note_freed(&mut self, pod: &Marked, outcome: &Outcome, why: &str) -> bool {
+        let now = self.parts.now();
+        let done = matches!(outcome, Outcome::Done);
+        self.memory.record(&pod.uid, Move::Restore, done, now);
+        if done {
+            self.parts.metrics.restored(&self.id, "Released");
+            let text = format!("restored: {why}");
+            let notice = Notice::of_pod(&pod.name, &pod.uid, Kind::PodRestored, now.wall, text);
+            self.remember(&notice, now.wall);
+            self.parts.events.tell(&self.id, notice);
+        }
+        done
+    }
+
+    pub(super) fn count_refusals(&self, plan: &Plan) {
+        for refusal in &plan.refusals {
+            self.parts.metrics.refused(&self.id, refusal.why.as_str());
+            let dry = matches!(&refusal.why, Why::Gate(kubervisor_core::gates::Gate::DryRun));
+            if let (true, Move::Cut, Some(breaker)) = (dry, refusal.step, &refusal.breaker) {
+                self.parts.metrics.cut(&self.id, breaker, false);
+            }
+            tracing::debug!(namespace = %self.id.namespace, name = %self.id.name, pod = %refusal.pod,
+                step = refusal.step.as_str(), reason = refusal.why.as_str(), "{}", refusal.why);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One KubervisorService: the only task that plans and writes for it.
+//!
+//! Its breaker task asks the sources and hands over answers, never proposals. Everything else makes a tick due; the
+//! tick decides on the fleet as it stands, and its plan is carried out before the next one. State survives an edit of
+//! the spec: the task goes on, only breakers that changed are asked afresh.
+
+mod act;
+mod breaker;
+mod tell;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kubervisor_core::Now;
+use kubervisor_core::backoff::hash;
+use kubervisor_core::gates::Gate;
+use kubervisor_core::memory::Memory;
+use kubervisor_core::plan::{Kill, Plan, Report};
+use kubervisor_core::policy::{Mode, ServicePolicy};
+use kubervisor_core::tick::{Answer, Input, tick};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::breaker::{Answered, Asking};
+use crate::api::{KillStatus, KubervisorServiceStatus, Parsed};
+use crate::cluster::apply::{Identity, Writer};
+use crate::cluster::cache::Cache;
+use crate::cluster::events::Events;
+use crate::cluster::release::free;
+use crate::cluster::snapshot::{ServiceView, View};
+use crate::cluster::status::StatusWriter;
+use crate::metrics::Metrics;
+use crate::sources::{Source, SourceError};
+
+/// A change of the fleet makes a tick due, at most this often.
+const FLEET_TICKS_EVERY: Duration = Duration::from_secs(1);
+/// Without any other reason a tick still runs this often: gates end by time.
+const IDLE_TICK: Duration = Duration::from_secs(10);
+/// A view that nobody has proved for this long is stale.
+const STALE_AFTER: Duration = Duration::from_mins(1);
+
+/// What all owners share.
+#[derive(Clone)]
+pub struct Parts {
+    /// For status; it does not retry by itself.
+    pub client: Client,
+    /// The shared index.
+    pub cache: Arc<Cache>,
+    /// Writes to pods.
+    pub writer: Writer,
+    /// Where samples come from.
+    pub source: Arc<dyn Source>,
+    /// Where notices are told.
+    pub events: Events,
+    /// Counts and times.
+    pub metrics: Metrics,
+    /// Wall time.
+    pub wall: fn() -> Timestamp,
+    /// Second 0 of the monotonic clock.
+    pub started: Instant,
+}
+
+impl Parts {
+    /// The instant, on both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { wall: (self.wall)(), mono: self.started.elapsed() }
+    }
+}
+
+/// A spec as the supervisor hands it over.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// metadata.generation
+    pub generation: Option<i64>,
+    /// The spec, or every fault of it.
+    pub parsed: Result<Arc<Parsed>, Arc<[String]>>,
+}
+
+/// Where an owner hears of its object.
+#[derive(Clone)]
+pub struct Inbox {
+    /// The spec, whenever its generation changes.
+    pub spec: watch::Receiver<Spec>,
+    /// The object's version, whenever it changes.
+    pub version: Arc<AtomicU64>,
+    /// Something about its pods or its Service changed.
+    pub changed: Arc<Notify>,
+    /// The status as it was stored at start.
+    pub stored: KubervisorServiceStatus,
+    /// End.
+    pub stop: CancellationToken,
+}
+
+/// The task of one KubervisorService.
+pub struct Owner {
+    id: Identity,
+    parts: Parts,
+    inbox: Inbox,
+    asking: Asking,
+    /// The last valid policy: it ends cuts also while the spec is refused.
+    policy: ServicePolicy,
+    spec: Spec,
+    memory: Memory,
+    status: StatusWriter,
+    kills: Vec<Kill>,
+    kill_rows: Vec<KillStatus>,
+    recent: VecDeque<String>,
+    failing: BTreeMap<Arc<str>, SourceError>,
+    seed: u64,
+    /// Seen at the last tick, for notices of changes.
+    last: tell::Last,
+    report: Option<Report>,
+}
+
+impl Owner {
+    /// A new owner, which has not looked at anything yet.
+    #[must_use]
+    pub fn new(id: Identity, parts: Parts, inbox: Inbox) -> Self {
+        let spec = inbox.spec.borrow().clone();
+        let stored_size = inbox.stored.fleet.as_ref().map_or(0, |f| u32::try_from(f.members).unwrap_or(0));
+        let kill_rows = inbox.stored.kills.clone();
+        Self {
+            asking: Asking::new(parts.clone()),
+            policy: ServicePolicy::returns_only(),
+            memory: Memory::resumed(stored_size, parts.now()),
+            status: StatusWriter::new(parts.client.clone(), &id, inbox.stored.clone()),
+            kills: kill_rows.iter().filter_map(act::kill_of).collect(),
+            kill_rows,
+            recent: inbox.stored.recent.iter().cloned().collect(),
+            failing: BTreeMap::new(),
+            seed: hash(0, id.uid.as_bytes()),
+            last: tell::Last::default(),
+            report: None,
+            spec,
+            id,
+            parts,
+            inbox,
+        }
+    }
+
+    /// Runs until it is stopped. What it has cut stays cut: whoever deletes the resource frees its pods.
+    pub async fn run(mut self) {
+        self.take_spec();
+        let (stop, changed) = (self.inbox.stop.clone(), Arc::clone(&self.inbox.changed));
+        let mut fleet_changed = true;
+        let mut last_tick = Instant::now().checked_sub(FLEET_TICKS_EVERY).unwrap_or_else(Instant::now);
+        let mut due = Instant::now();
+        loop {
+            let wake = if fleet_changed { due.min(last_tick + FLEET_TICKS_EVERY) } else { due };
+            let answers = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(answer) = self.asking.next() => self.asking.drain(answer),
+                () = tokio::time::sleep_until(wake) => Vec::new(),
+                () = changed.notified() => { fleet_changed = true; continue }
+                Ok(()) = self.inbox.spec.changed() => { self.take_spec(); Vec::new() }
+            };
+            // Before the first complete lists nothing is known, and nothing is decided.
+            if !self.parts.cache.synced() {
+                due = Instant::now() + FLEET_TICKS_EVERY;
+                continue;
+            }
+            fleet_changed = false;
+            last_tick = Instant::now();
+            due = last_tick + self.turn(&answers).await;
+        }
+        let breakers: Vec<_> = self.policy.breakers.iter().map(|b| Arc::clone(&b.name)).collect();
+        self.parts.metrics.forget(&self.id, &breakers);
+    }
+
+    fn take_spec(&mut self) {
+        self.spec = self.inbox.spec.borrow_and_update().clone();
+        let Ok(parsed) = &self.spec.parsed else {
+            self.asking.stop();
+            return;
+        };
+        for changed in self.asking.follow(&parsed.asked) {
+            self.failing.remove(&changed);
+            self.memory.forget_breaker(&changed);
+        }
+        for breaker in &parsed.policy.breakers {
+            let former = self.policy.breaker(&breaker.name);
+            if former.is_some_and(|f| f.detector != breaker.detector) {
+                self.memory.forget_breaker(&breaker.name);
+            }
+        }
+        self.policy = parsed.policy.clone();
+        if self.policy.mode == Mode::Disabled {
+            self.asking.stop();
+        }
+    }
+
+    /// One tick with everything around it. Returns the time until the next one is due.
+    async fn turn(&mut self, answers: &[Answered]) -> Duration {
+        let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
+        self.note_sources(answers);
+        let now = self.parts.now();
+        self.kills.retain(|k| kubervisor_core::add(k.at, act::KILLS_KEPT) > now.wall);
+        let freed = self.free_unheld(&view, now).await;
+        let mut next = IDLE_TICK;
+        if self.evaluates(&view) {
+            let plan = self.decide(&view, answers, now);
+            self.count_refusals(&plan);
+            let done = self.carry_out(&plan, answers, now).await;
+            if let Some(due) = plan.next_due {
+                next = next.min(due.saturating_sub(self.parts.now().mono));
+            }
+            // What was done shows in the next view; it makes a tick due by itself.
+            if done > 0 {
+                next = next.min(FLEET_TICKS_EVERY);
+            }
+            self.report = Some(plan.report);
+        } else {
+            self.report = self.report.take().filter(|_| view.service.fault().is_none());
+        }
+        if freed {
+            next = next.min(FLEET_TICKS_EVERY);
+        }
+        self.tell(&view, now);
+        next.min(self.write_status(&view).await).max(Duration::from_millis(10))
+    }
+
+    fn evaluates(&self, view: &View) -> bool {
+        view.service.fault().is_none() && self.policy.mode != Mode::Disabled
+    }
+
+    fn note_sources(&mut self, answers: &[Answered]) {
+        for answered in answers {
+            let outcome = match &answered.result {
+                Ok(_) => {
+                    self.failing.remove(&answered.breaker);
+                    "Ok"
+                }
+                Err(error) => {
+                    self.failing.insert(Arc::clone(&answered.breaker), error.clone());
+                    error.as_str()
+                }
+            };
+            self.parts.metrics.evaluated(&self.id, &answered.breaker, outcome);
+        }
+    }
+
+    fn decide(&mut self, view: &View, answers: &[Answered], now: Now) -> Plan {
+        let gates = self.gates(view);
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|a| Answer {
+                breaker: &a.breaker,
+                samples: a.result.as_ref().ok().map(|answer| &answer.samples),
+            })
+            .collect();
+        let input = Input {
+            fleet: &view.fleet,
+            answers: &answers,
+            policy: &self.policy,
+            gates: &gates,
+            kills: &self.kills,
+            now,
+            seed: self.seed,
+        };
+        let plan = tick(&input, &mut self.memory);
+        self.parts.metrics.ticked(&self.id, &plan.report, now.wall);
+        plan
+    }
+
+    fn gates(&self, view: &View) -> Vec<Gate> {
+        let mut gates = Vec::new();
+        for (resource, age) in self.parts.cache.view_ages() {
+            if age.is_none_or(|age| age > STALE_AFTER) {
+                gates.push(Gate::StaleView { resource });
+            }
+        }
+        if let Some(conflict) = &view.conflict {
+            gates.push(Gate::Conflict { with: Arc::clone(&conflict.with) });
+        }
+        if self.spec.parsed.is_err() || self.query_refused() {
+            gates.push(Gate::InvalidSpec);
+        }
+        if view.service == (ServiceView::Usable { activated: false }) {
+            gates.push(Gate::NotActivated);
+        }
+        gates
+    }
+
+    /// The server itself says that a query is wrong: as good as a fault of the spec.
+    fn query_refused(&self) -> bool {
+        self.failing.values().any(|error| matches!(error, SourceError::BadQuery))
+    }
+
+    /// Pods that are ours and that nothing holds any more: mode Disabled or DryRun, no key in the selector, or put
+    /// back by a person, whose marks are tidied away.
+    async fn free_unheld(&mut self, view: &View, now: Now) -> bool {
+        if view.conflict.as_ref().is_some_and(|c| c.yields) {
+            return false;
+        }
+        let all = match (self.policy.mode, view.service) {
+            _ if self.spec.parsed.is_err() => None,
+            (Mode::Disabled, _) => Some("mode Disabled"),
+            (Mode::DryRun, _) => Some("mode DryRun"),
+            (_, ServiceView::Usable { activated: false }) => Some("the Service's selector does not hold the key"),
+            _ => None,
+        };
+        let mut freed = false;
+        for pod in &view.marked {
+            let why = match (all, pod.opened_by_hand) {
+                (_, true) => "put back by a person",
+                (Some(why), false) => why,
+                (None, false) => continue,
+            };
+            if !pod.in_flight && self.memory.may_write(&pod.uid, now) {
+                let outcome = free(&self.parts.writer, pod, why, now.wall).await;
+                freed |= self.note_freed(pod, &outcome, why);
+            }
+        }
+        freed
+    }
+
+    /// Where the object stood when it was last seen or written.
+    fn version(&self) -> u64 {
+        self.inbox.version.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,156 @@
+//! What the owner tells: changes of the whole service as notices, everything as status.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kubervisor_core::Now;
+use kubervisor_core::notice::{Kind, Notice};
+use kubervisor_core::policy::Mode;
+use kubervisor_core::traffic::Traffic;
+
+use super::Owner;
+use crate::api::CutStatus;
+use crate::cluster::snapshot::{ServiceView, View};
+use crate::cluster::status::{Facts, compose, stamp};
+use crate::sources::SourceError;
+
+/// A status that could not be written is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What was told last: only a change is news.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    activated: Option<bool>,
+    fault: Option<&'static str>,
+    errors: Vec<String>,
+    held: Option<String>,
+    floor_reached: bool,
+}
+
+impl Owner {
+    /// Notices of what changed since the last tick.
+    pub(super) fn tell(&mut self, view: &View, now: Now) {
+        let mut news = Vec::new();
+        let fault = view.service.fault();
+        if fault != self.last.fault {
+            self.last.fault = fault;
+            news.extend(fault.map(|text| (Kind::ServiceNotAvailable, text.to_owned())));
+        }
+        let errors = self.errors();
+        if errors != self.last.errors {
+            self.last.errors.clone_from(&errors);
+            if !errors.is_empty() {
+                news.push((Kind::InitFailed, errors.join("; ")));
+            }
+        }
+        if let ServiceView::Usable { activated } = view.service {
+            // The first look is no change.
+            let change = self.last.activated.replace(activated).is_some_and(|before| before != activated);
+            news.extend(change.then(|| activation(activated)));
+        }
+        news.extend(self.gate_news());
+        let floor_reached = self.report.as_ref().is_some_and(|r| r.floor_reached);
+        if floor_reached && !self.last.floor_reached {
+            let sums = self.report.as_ref().map(|r| r.budget.to_string()).unwrap_or_default();
+            news.push((Kind::FloorReached, format!("a cut was refused: {sums}")));
+        }
+        self.last.floor_reached = floor_reached;
+        for (kind, text) in news {
+            self.parts.events.tell(&self.id, Notice::of_service(&self.id.uid, kind, now.wall, text));
+        }
+    }
+
+    /// Dry run and a missing key are wishes of the user, not news.
+    fn gate_news(&mut self) -> Option<(Kind, String)> {
+        let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
+        let held = gates.iter().find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec"));
+        let held = held.map(ToString::to_string);
+        if held == self.last.held {
+            return None;
+        }
+        self.last.held.clone_from(&held);
+        Some(match held {
+            Some(why) => (Kind::Held, why),
+            None => (Kind::Released, "nothing holds any more".to_owned()),
+        })
+    }
+
+    /// Faults of the spec, those that only the source could find included.
+    fn errors(&self) -> Vec<String> {
+        let mut errors = match &self.spec.parsed {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.to_vec(),
+        };
+        let refused = self.failing.iter().filter(|(_, e)| matches!(e, SourceError::BadQuery));
+        errors.extend(refused.map(|(breaker, e)| format!("spec.breakers[{breaker}]: {e}")));
+        errors
+    }
+
+    /// Writes the status where it is due. Returns the time until it has to be looked at again.
+    pub(super) async fn write_status(&mut self, view: &View) -> Duration {
+        let errors = self.errors();
+        let failing: Vec<_> = self.failing.iter().map(|(b, e)| (b.to_string(), e.to_string())).collect();
+        let notes = self.spec.parsed.as_ref().map(|p| p.notes.clone()).unwrap_or_default();
+        let facts = Facts {
+            generation: self.spec.generation,
+            disabled: self.policy.mode == Mode::Disabled,
+            errors: &errors,
+            notes: &notes,
+            service: view.service,
+            unlabelled: view.unlabelled,
+            report: self.report.as_ref(),
+            failing: &failing,
+            cut: cut_rows(view),
+            recent: self.recent.iter().cloned().collect(),
+            kills: self.kill_rows.clone(),
+            now: (self.parts.wall)(),
+        };
+        let status = compose(&facts, self.status.written());
+        match self.status.due(&status) {
+            None => Duration::MAX,
+            Some(Duration::ZERO) => match self.status.write(status).await {
+                Ok(version) => {
+                    self.inbox.version.fetch_max(version, Ordering::AcqRel);
+                    Duration::MAX
+                }
+                Err(error) => {
+                    tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, %error,
+                        "the status could not be written");
+                    RETRY
+                }
+            },
+            Some(wait) => wait,
+        }
+    }
+}
+
+fn activation(activated: bool) -> (Kind, String) {
+    if activated {
+        (Kind::Activated, "the Service's selector holds kubervisor/traffic now: cuts work".to_owned())
+    } else {
+        (Kind::Deactivated, "the Service's selector no longer holds kubervisor/traffic: cuts are ended".to_owned())
+    }
+}
+
+fn cut_rows(view: &View) -> Vec<CutStatus> {
+    let why = |name: &Arc<str>| view.why.iter().find(|(n, _)| n == name).map(|(_, why)| why.to_string());
+    let row = |m: &kubervisor_core::fleet::Member| {
+        let (since, restore_at, breaker) = match &m.traffic {
+            Traffic::Cut(cut) => (cut.at, cut.restore_at, cut.breaker.clone()),
+            Traffic::CutByHand | Traffic::Paused => (None, None, None),
+            Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => return None,
+        };
+        let by_hand = (m.traffic == Traffic::CutByHand).then(|| "cut by hand".to_owned());
+        Some(CutStatus {
+            pod: m.name.to_string(),
+            since: since.map(stamp),
+            breaker: breaker.map(|b| b.to_string()),
+            strikes: m.strikes.total().into(),
+            restore_at: restore_at.map(stamp),
+            why: why(&m.name).or(by_hand),
+        })
+    };
+    view.fleet.members.iter().filter_map(row).collect()
+}
+

@@ -1,0 +1,295 @@
+//! Where everything meets: builds the parts, starts the tasks, waits for the end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use jiff::Timestamp;
+use kube::{Client, Config};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Defaults, GROUP, PLURAL, VERSION, crd};
+use crate::args::{ReleaseArgs, RunArgs};
+use crate::cluster::apply::Writer;
+use crate::cluster::cache::Cache;
+use crate::cluster::crd::{Registered, register};
+use crate::cluster::events::Events;
+use crate::cluster::release::{Selectors, release_all};
+use crate::cluster::scope::{Scope, cluster_allowed, request_path};
+use crate::cluster::watch;
+use crate::janitor::{Janitor, label_pods};
+use crate::metrics::Metrics;
+use crate::owner::Parts;
+use crate::sources::{Endpoint, SourceOptions, Sources};
+use crate::supervisor::{Registry, Supervisor, SupervisorSink};
+use crate::{telemetry, web};
+
+/// Pause between two tries of something at start that the cluster does not allow yet.
+const START_RETRY: Duration = Duration::from_secs(2);
+/// A controller that may only look at its own namespace asks this often whether it may look at all.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+/// Time for writes under way at the end.
+const GOODBYE: Duration = Duration::from_secs(6);
+
+/// `kubervisor run`
+///
+/// # Errors
+/// A flag that cannot be used, no configuration for the cluster, a port in use.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::start(args.log_format);
+    install_crypto();
+    let defaults = defaults(&args)?;
+    let config = config().await?;
+    let client = client(config.clone())?;
+    let stop = stop_on_signal()?;
+    let listener = web::listen(args.http_addr).await?;
+    let metrics = Metrics::new();
+    let registry = Arc::new(Registry::default());
+    let cache = Arc::new(Cache::default());
+    let pages = web::Pages { metrics: metrics.clone(), cache: Arc::clone(&cache), registry: Arc::clone(&registry) };
+    let served = tokio::spawn(web::serve(listener, pages, stop.clone()));
+    tracing::info!(address = %args.http_addr, version = env!("CARGO_PKG_VERSION"), "kubervisor starts");
+    if args.register_crds {
+        register_crd(&client, &stop).await;
+    }
+    while !stop.is_cancelled() {
+        let (scope, settled) = scope(&args, &config, &client, &stop).await;
+        let turn = stop.child_token();
+        let mut tasks = JoinSet::new();
+        let shared = Shared {
+            args: &args,
+            client: &client,
+            cache: &cache,
+            registry: &registry,
+            metrics: &metrics,
+            defaults: &defaults,
+        };
+        shared.start(&scope, &turn, &mut tasks)?;
+        wait_for_end(&client, settled, &stop).await;
+        turn.cancel();
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+    served.await??;
+    tracing::info!("kubervisor ends; what is cut stays cut until it runs again");
+    Ok(())
+}
+
+/// What a turn with one scope is built of.
+struct Shared<'a> {
+    args: &'a RunArgs,
+    client: &'a Client,
+    cache: &'a Arc<Cache>,
+    registry: &'a Arc<Registry>,
+    metrics: &'a Metrics,
+    defaults: &'a Defaults,
+}
+
+impl Shared<'_> {
+    fn start(&self, scope: &Scope, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let writer =
+            Writer::new(self.client.clone(), Arc::clone(self.cache), self.metrics.clone(), stop.clone());
+        let parts = self.parts(writer.clone(), stop)?;
+        let supervisor = Supervisor::new(
+            parts.clone(),
+            self.defaults.clone(),
+            self.args.dry_run,
+            Arc::clone(self.registry),
+            stop.clone(),
+        );
+        self.watches(scope, supervisor, stop, tasks);
+        let janitor = Janitor {
+            client: self.client.clone(),
+            cache: Arc::clone(self.cache),
+            writer: writer.clone(),
+            registry: Arc::clone(self.registry),
+            wall: parts.wall,
+        };
+        tasks.spawn(janitor.run(stop.clone()));
+        tasks.spawn(label_pods(Arc::clone(self.cache), writer, Arc::clone(self.registry), stop.clone()));
+        Ok(())
+    }
+
+    fn parts(&self, writer: Writer, stop: &CancellationToken) -> anyhow::Result<Parts> {
+        let options = SourceOptions {
+            allow_loopback: self.args.allow_loopback_sources,
+            observer: Arc::new(self.metrics.clone()),
+            ..SourceOptions::default()
+        };
+        Ok(Parts {
+            client: self.client.clone(),
+            cache: Arc::clone(self.cache),
+            writer,
+            source: Arc::new(Sources::new(options)?),
+            events: Events::start(self.client.clone(), self.metrics.clone(), stop.clone()),
+            metrics: self.metrics.clone(),
+            wall: Timestamp::now,
+            started: Instant::now(),
+        })
+    }
+
+    fn watches(
+        &self,
+        scope: &Scope,
+        supervisor: Supervisor,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let supervisor = Arc::new(Mutex::new(supervisor));
+        let scopes = scope.each();
+        self.cache.expect(&scopes);
+        self.registry.expect(&scopes);
+        for scope in scopes {
+            let (client, stop) = (self.client, stop);
+            let path = |prefix: &str, plural| request_path(prefix, scope.as_deref(), plural);
+            let pods = self.cache.pods(scope.clone());
+            tasks.spawn(watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
+            let services = self.cache.services(scope.clone());
+            tasks.spawn(watch::run(client.clone(), path("/api/v1", "services"), services, stop.clone()));
+            let ours = path(&format!("/apis/{GROUP}/{VERSION}"), PLURAL);
+            let sink = SupervisorSink::new(Arc::clone(&supervisor), scope.clone());
+            tasks.spawn(watch::run(client.clone(), ours, sink, stop.clone()));
+        }
+    }
+}
+
+/// Blocks until the end, or until a wider scope is allowed.
+async fn wait_for_end(client: &Client, settled: bool, stop: &CancellationToken) {
+    if settled {
+        return stop.cancelled().await;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+        if matches!(cluster_allowed(client).await, Ok(true)) {
+            tracing::info!("all namespaces may be looked at now; starting again with all of them");
+            return;
+        }
+    }
+}
+
+/// Which namespaces to look at, and whether that is settled for good.
+async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &CancellationToken) -> (Scope, bool) {
+    if !args.namespaces.is_empty() {
+        tracing::info!(namespaces = ?args.namespaces, "looking after the namespaces that --namespace names");
+        return (Scope::Namespaces(args.namespaces.clone()), true);
+    }
+    loop {
+        match cluster_allowed(client).await {
+            Ok(true) => {
+                tracing::info!("looking after all namespaces: pods may be watched everywhere");
+                return (Scope::Cluster, true);
+            }
+            Ok(false) => {
+                let own = config.default_namespace.clone();
+                tracing::info!(namespace = own, "looking after our own namespace only: pods may not be watched \
+                    everywhere; asked again every minute");
+                return (Scope::Namespaces(vec![own]), false);
+            }
+            Err(error) => tracing::warn!(%error, "cannot ask what is allowed; trying again"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return (Scope::Cluster, true),
+            () = tokio::time::sleep(START_RETRY) => {}
+        }
+    }
+}
+
+async fn register_crd(client: &Client, stop: &CancellationToken) {
+    loop {
+        match register(client).await {
+            Ok(Registered::Applied) => return tracing::info!("the CustomResourceDefinition is registered"),
+            Ok(Registered::Newer) => {
+                return tracing::info!("a newer CustomResourceDefinition is served and left alone");
+            }
+            Ok(Registered::NotAllowed) => {
+                return tracing::info!("no right to register the CustomResourceDefinition; using the one served");
+            }
+            Err(error) => tracing::warn!(%error, "the CustomResourceDefinition could not be registered yet"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(START_RETRY) => {}
+        }
+    }
+}
+
+fn defaults(args: &RunArgs) -> anyhow::Result<Defaults> {
+    let url = args.prometheus_url.as_deref();
+    let prometheus = url.map(Endpoint::parse).transpose();
+    Ok(Defaults { prometheus: prometheus.map_err(|e| anyhow!("--prometheus-url: {e}"))? })
+}
+
+/// Two crypto providers in one process make rustls panic at the first connection: ours is installed first.
+fn install_crypto() {
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Inside a pod its own ServiceAccount, unless a kubeconfig is named.
+async fn config() -> anyhow::Result<Config> {
+    if std::env::var_os("KUBECONFIG").is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster().context("the pod's ServiceAccount cannot be read");
+    }
+    Config::infer().await.context("no cluster is configured: set KUBECONFIG, or run in a pod")
+}
+
+/// A client that never retries by itself: a refused eviction would be tried for minutes, out of the budget's sight.
+fn client(mut config: Config) -> anyhow::Result<Client> {
+    config.default_retry = false;
+    config.connect_timeout = Some(crate::cluster::CALL_TIMEOUT);
+    Client::try_from(config).context("the configuration of the cluster cannot be used")
+}
+
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+/// `kubervisor crds`
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print_crds() -> anyhow::Result<()> {
+    use std::io::Write;
+    let yaml = serde_yaml_ng::to_string(&crd())?;
+    std::io::stdout().write_all(yaml.as_bytes()).context("the definitions cannot be printed")
+}
+
+/// `kubervisor release`
+///
+/// # Errors
+/// Pods are still held, or Services still hold the key, by name.
+pub async fn release(args: ReleaseArgs) -> anyhow::Result<()> {
+    telemetry::start(telemetry::LogFormat::Text);
+    install_crypto();
+    let client = client(config().await?)?;
+    let scope = if args.all { Scope::Cluster } else { Scope::Namespaces(args.namespaces) };
+    let stop = stop_on_signal()?;
+    let selectors = match (args.open_selectors, args.accept_dark) {
+        (true, _) => Selectors::Open,
+        (false, true) => Selectors::AcceptDark,
+        (false, false) => Selectors::Refuse,
+    };
+    release_all(&client, &scope, selectors, &stop).await
+}

@@ -1,0 +1,68 @@
+//! `/live`, `/ready` and `/metrics`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::cache::Cache;
+use crate::metrics::Metrics;
+use crate::supervisor::Registry;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// Counts and times.
+    pub metrics: Metrics,
+    /// The shared index.
+    pub cache: Arc<Cache>,
+    /// The set of KubervisorServices.
+    pub registry: Arc<Registry>,
+}
+
+/// Listens, so that a port in use is an error at start.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}; choose another --http-addr"))
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> anyhow::Result<()> {
+    let routes = Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pages);
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    Ok(())
+}
+
+async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
+    let waits = [(pages.cache.synced(), "pods and services"), (pages.registry.synced(), "kubervisorservices")];
+    match waits.into_iter().find(|(synced, _)| !synced) {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some((_, what)) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the first list of {what}\n")),
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    let [pods, services] = pages.cache.view_ages();
+    let ages = [pods, services, ("kubervisorservices", pages.registry.view_age())];
+    let (_, assumed) = pages.cache.sizes();
+    pages.metrics.view(&ages, assumed);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], pages.metrics.text())
+}
