@@ -38,7 +38,7 @@ const QUESTIONS: &[Question] = &[
     ("bad_query", "sum by (pod (http_requests_total)", &[]),
     ("bad_lookback", "vector(1)", &[("lookback_delta", "nonsense")]),
     ("ambiguous_match", "http_requests_total * on (namespace) http_requests_total", &[]),
-    ("timeout", "latency_ratio", &[("timeout", "1ns")]),
+    ("out_of_time", "latency_ratio", &[("timeout", "0.000001")]),
 ];
 
 #[tokio::main]

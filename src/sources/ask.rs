@@ -80,7 +80,7 @@ impl Observer for () {
 pub struct Asked {
     /// `prometheus` or `custom`.
     pub source: &'static str,
-    /// `ok`, or [`SourceError::as_str`].
+    /// `Ok`, or [`SourceError::as_str`].
     pub outcome: &'static str,
     /// Whether it was answered by somebody else's query, running or done.
     pub shared: bool,
@@ -213,7 +213,7 @@ impl Inner {
             Question::Prometheus(_) => "prometheus",
             Question::Custom(_) => "custom",
         };
-        let outcome = outcome.as_ref().err().map_or("ok", SourceError::as_str);
+        let outcome = outcome.as_ref().err().map_or("Ok", SourceError::as_str);
         self.options.observer.asked(&Asked { source, outcome, shared, took: started.elapsed() });
     }
 }

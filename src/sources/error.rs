@@ -107,28 +107,28 @@ pub enum ServerFault {
 }
 
 impl SourceError {
-    /// For metrics.
+    /// The variant's name, for metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Unresolved => "unresolved",
-            Self::Tls => "tls",
-            Self::Forbidden(_) => "forbidden",
-            Self::Redirect(_) => "redirect",
-            Self::Timeout(_) => "timeout",
-            Self::Crowded(_) => "crowded",
-            Self::Status(_) => "status",
-            Self::BadQuery => "bad_query",
-            Self::Execution(_) => "execution",
-            Self::NotJson => "not_json",
-            Self::Truncated => "truncated",
-            Self::TooLarge { .. } => "too_large",
-            Self::TooManySeries { .. } => "too_many_series",
-            Self::WrongType(_) => "wrong_type",
-            Self::Malformed(_) => "malformed",
-            Self::Lost => "lost",
+            Self::Refused => "Refused",
+            Self::Unreachable => "Unreachable",
+            Self::Unresolved => "Unresolved",
+            Self::Tls => "Tls",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Redirect(_) => "Redirect",
+            Self::Timeout(_) => "Timeout",
+            Self::Crowded(_) => "Crowded",
+            Self::Status(_) => "Status",
+            Self::BadQuery => "BadQuery",
+            Self::Execution(_) => "Execution",
+            Self::NotJson => "NotJson",
+            Self::Truncated => "Truncated",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::TooManySeries { .. } => "TooManySeries",
+            Self::WrongType(_) => "WrongType",
+            Self::Malformed(_) => "Malformed",
+            Self::Lost => "Lost",
         }
     }
 

@@ -162,21 +162,27 @@ pub(super) fn status_error(status: StatusCode) -> SourceError {
 
 /// Why there was no answer at all.
 pub(super) fn send_error(error: &(dyn Error + 'static)) -> SourceError {
-    let chain = || std::iter::successors(Some(error), |&e| e.source());
+    let chain = || std::iter::successors(Some(error), |&error| cause(error));
     if let Some(Forbidden(ip)) = chain().find_map(|e| e.downcast_ref::<Forbidden>()) {
         return SourceError::Forbidden(*ip);
     }
     if chain().filter_map(|e| e.downcast_ref::<reqwest::Error>()).any(reqwest::Error::is_dns) {
         return SourceError::Unresolved;
     }
-    let io = || chain().filter_map(|e| e.downcast_ref::<io::Error>());
-    if io().any(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-        return SourceError::Refused;
-    }
-    // An io::Error's source is its inner error's source, so the inner one has to be asked for.
-    let inner = io().filter_map(io::Error::get_ref).any(<dyn Error + Send + Sync>::is::<rustls::Error>);
-    if inner || chain().any(<dyn Error>::is::<rustls::Error>) {
+    if chain().any(|e| e.is::<rustls::Error>()) {
         return SourceError::Tls;
     }
+    let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    if chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(refused) {
+        return SourceError::Refused;
+    }
     SourceError::Unreachable
+}
+
+/// The next error inwards. An `io::Error` steps over the one that it wraps when asked for its source.
+fn cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }

@@ -65,9 +65,13 @@ impl Interner {
 /// What an error of the parser means. `foreign` is what to call JSON of another shape.
 pub(super) fn classify(error: &serde_json::Error, body: &[u8], foreign: &'static str) -> SourceError {
     use serde_json::error::Category;
+    let text = body.trim_ascii();
+    // A number or an escape that is cut off is a syntax error to the parser.
+    let cut = text.starts_with(b"{") && !text.ends_with(b"}");
     match error.classify() {
-        Category::Eof if !body.trim_ascii().is_empty() => SourceError::Truncated,
         Category::Data => SourceError::Malformed(foreign),
+        Category::Eof if !text.is_empty() => SourceError::Truncated,
+        Category::Syntax if cut => SourceError::Truncated,
         Category::Eof | Category::Syntax | Category::Io => SourceError::NotJson,
     }
 }

@@ -78,20 +78,9 @@ pub struct CustomQuestion {
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Number of an evaluation period. Equal questions of one slot share one query: those that come while it runs wait for
-/// it, those that come later get its answer again, failures included.
+/// it, those that come later get its answer again, failures included. A number must mean one span of time, whatever
+/// the asker's period: with the moment at which the period began, in milliseconds, it does.
 pub type Slot = u64;
-
-/// The slot at `elapsed`, a time since any fixed start that all owners share. Periods of different length never give
-/// the same number: it would stand for two spans of time, and the later one would get the earlier one's answer.
-#[must_use]
-pub fn slot_at(elapsed: Duration, period: Duration) -> Slot {
-    // 40 bits for the number (34 years of milliseconds), 24 for the period (4.6 hours of them).
-    const NUMBER_BITS: u32 = 40;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let period = millis(period).max(1);
-    let number = (millis(elapsed) / period) & ((1 << NUMBER_BITS) - 1);
-    (period << NUMBER_BITS) | number
-}
 
 /// Whoever can be asked: [`Sources`] in production, values in tests and in the simulator.
 pub trait Source: Send + Sync + 'static {
@@ -140,16 +129,6 @@ impl Question {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_lasts_one_period_and_belongs_to_it_alone() {
-        let (two, five) = (Duration::from_secs(2), Duration::from_secs(5));
-        let at = |secs: f64, period| slot_at(Duration::from_secs_f64(secs), period);
-        assert_eq!(at(5.0, five), at(9.999, five));
-        assert_ne!(at(9.999, five), at(10.0, five));
-        assert_ne!(at(7.5, five), at(3.5, two), "the same number, at another time");
-        assert_eq!(slot_at(five, Duration::ZERO), slot_at(five, Duration::from_millis(1)));
-    }
-}
+mod testing;
+#[cfg(test)]
+mod wire_tests;

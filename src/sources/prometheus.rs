@@ -12,6 +12,9 @@ use super::json::Text;
 use super::vector::{Wanted, parse};
 use super::{Answer, Endpoint, PromQuestion, ServerFault, SourceError};
 
+/// The least that a server is told. Given less than it takes to read the query, Prometheus 3 calls the *query* bad
+/// (400 bad_data, "context deadline exceeded"), which would be taken for a fault that only an edit can mend.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// No server can read this as a duration.
 const NONSENSE: &str = "nonsense";
 
@@ -24,8 +27,9 @@ pub(super) async fn ask(
 ) -> Result<Answer, SourceError> {
     let asked_at = Instant::now();
     let lookback = format!("{}ms", question.lookback.as_millis().max(1));
+    let left = left.max(LEAST_TIMEOUT).as_millis();
     let query = instant_query(http, &question.endpoint, &question.query)?
-        .timeout(i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1))
+        .timeout(i64::try_from(left).unwrap_or(i64::MAX))
         .query("lookback_delta", lookback);
     let response = send(query).await?;
     if response.status() != StatusCode::OK {
@@ -64,9 +68,18 @@ async fn send(query: InstantQueryBuilder) -> Result<Response, SourceError> {
 struct Refusal<'a> {
     #[serde(borrow, rename = "errorType")]
     error_type: Text<'a>,
+    #[serde(borrow, default)]
+    error: Option<Text<'a>>,
 }
 
-/// What an answer with a bad status means. Only its type is read: the text beside it may quote anything.
+impl Refusal<'_> {
+    fn out_of_time(&self) -> bool {
+        let says = |words| self.error.as_ref().is_some_and(|error| error.0.contains(words));
+        says("context deadline exceeded") || says("context canceled")
+    }
+}
+
+/// What an answer with a bad status means. The server's text is looked at and never passed on: it may quote anything.
 async fn refusal(http: &Http, response: Response) -> SourceError {
     let status = response.status();
     if status.is_redirection() {
@@ -75,6 +88,7 @@ async fn refusal(http: &Http, response: Response) -> SourceError {
     let body = http.error_body(response).await;
     let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(&body) else { return status_error(status) };
     match &*refusal.error_type.0 {
+        "bad_data" if refusal.out_of_time() => SourceError::Execution(ServerFault::Timeout),
         "bad_data" if status == StatusCode::BAD_REQUEST => SourceError::BadQuery,
         "execution" => SourceError::Execution(ServerFault::Execution),
         "timeout" => SourceError::Execution(ServerFault::Timeout),

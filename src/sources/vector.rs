@@ -357,3 +357,7 @@ impl<'de> Visitor<'de> for Warnings<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "vector_tests.rs"]
+mod tests;
