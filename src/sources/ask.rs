@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::http::Http;
+use super::http::{Http, Weighed};
 use super::probe::Probes;
 use super::sharing::{Boarding, Landing, Outcome, Sharing, arrive};
 use super::turns::{Turn, Turns};
@@ -162,12 +162,13 @@ impl Inner {
     /// One query, and what it teaches.
     async fn fly(self: Arc<Self>, question: Question, landing: Landing, slow: bool) {
         let started = Instant::now();
-        let (outcome, turn) = self.query(&question, slow).await;
-        let outcome = outcome.map(Arc::new);
+        let (result, turn) = self.query(&question, slow).await;
+        let weight = result.as_ref().map_or(0, |weighed| weighed.weight);
+        let outcome = result.map(|weighed| Arc::new(weighed.answer));
         self.observe(&question, &outcome, false, started);
         let answered = outcome.is_ok();
         let slow = is_slow(&outcome, turn.is_some());
-        landing.land(outcome, slow);
+        landing.land(outcome, weight, slow);
         // Only behind an answer: a server in trouble is not asked for more, and nobody waits any longer.
         if let (Question::Prometheus(question), true) = (&question, answered) {
             self.probe(&question.endpoint).await;
@@ -175,7 +176,7 @@ impl Inner {
         drop(turn);
     }
 
-    async fn query(&self, question: &Question, slow: bool) -> (Result<Answer, SourceError>, Option<Turn>) {
+    async fn query(&self, question: &Question, slow: bool) -> (Result<Weighed, SourceError>, Option<Turn>) {
         let limit = question.timeout().min(MAX_TIMEOUT);
         let deadline = Instant::now() + limit;
         let turn = match timeout_at(deadline, self.turns.take(question.endpoint().origin(), slow)).await {
@@ -187,7 +188,7 @@ impl Inner {
         (answer.unwrap_or(Err(SourceError::Timeout(limit))), Some(turn))
     }
 
-    async fn send(&self, question: &Question, deadline: Instant) -> Result<Answer, SourceError> {
+    async fn send(&self, question: &Question, deadline: Instant) -> Result<Weighed, SourceError> {
         let (http, limit) = (&self.http, self.options.max_series);
         match question {
             Question::Prometheus(question) => {

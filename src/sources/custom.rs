@@ -3,9 +3,9 @@
 use reqwest::StatusCode;
 use tokio::time::Instant;
 
-use super::http::{Http, send_error, status_error};
+use super::http::{Http, Weighed, send_error, status_error};
 use super::json::Parsed;
-use super::{Answer, CustomQuestion, SourceError, pod_list};
+use super::{CustomQuestion, SourceError, pod_list};
 
 /// One GET. Whom it names is not checked here: an answer may be shared by fleets, and each meets it with its own
 /// members.
@@ -13,7 +13,7 @@ pub(super) async fn ask(
     http: &Http,
     question: &CustomQuestion,
     max_pods: usize,
-) -> Result<Answer, SourceError> {
+) -> Result<Weighed, SourceError> {
     let asked_at = Instant::now();
     let request = http.client(&question.endpoint)?.get(question.endpoint.url().clone());
     let response = request.send().await.map_err(|error| send_error(&error))?;

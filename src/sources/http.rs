@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use kubervisor_core::sample::Samples;
+use kubervisor_core::sample::{Row, Samples};
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,6 +40,13 @@ pub(super) struct Body {
     answered_at: Instant,
     /// Held until the body is parsed and gone.
     large: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer, and the memory in bytes that it takes at the very most: its texts are a part of the body.
+#[derive(Debug)]
+pub(super) struct Weighed {
+    pub(super) answer: Answer,
+    pub(super) weight: usize,
 }
 
 impl Http {
@@ -109,14 +116,15 @@ impl Body {
     pub(super) async fn parse(
         self,
         parser: impl FnOnce(&[u8]) -> Result<Parsed, SourceError> + Send + 'static,
-    ) -> Result<Answer, SourceError> {
+    ) -> Result<Weighed, SourceError> {
         let Self { bytes, asked_at, answered_at, large } = self;
         let is_small = bytes.len() <= SMALL_BODY;
         let work = move || {
             let Parsed { rows, partial, dropped, warnings } = parser(&bytes)?;
             let samples = Samples::new(rows, partial);
+            let weight = bytes.len() + samples.len() * size_of::<Row>();
             drop((bytes, large));
-            Ok(Answer { samples, asked_at, answered_at, dropped, warnings })
+            Ok(Weighed { answer: Answer { samples, asked_at, answered_at, dropped, warnings }, weight })
         };
         if is_small {
             work()
@@ -169,7 +177,7 @@ pub(super) fn send_error(error: &(dyn Error + 'static)) -> SourceError {
     if chain().filter_map(|e| e.downcast_ref::<reqwest::Error>()).any(reqwest::Error::is_dns) {
         return SourceError::Unresolved;
     }
-    if chain().any(|e| e.is::<rustls::Error>()) {
+    if chain().any(<dyn Error>::is::<rustls::Error>) {
         return SourceError::Tls;
     }
     let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;

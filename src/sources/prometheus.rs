@@ -7,10 +7,10 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::http::{Http, send_error, status_error};
+use super::http::{Http, Weighed, send_error, status_error};
 use super::json::Text;
 use super::vector::{Wanted, parse};
-use super::{Answer, Endpoint, PromQuestion, ServerFault, SourceError};
+use super::{Endpoint, PromQuestion, ServerFault, SourceError};
 
 /// The least that a server is told. Given less than it takes to read the query, Prometheus 3 calls the *query* bad
 /// (400 bad_data, "context deadline exceeded"), which would be taken for a fault that only an edit can mend.
@@ -24,7 +24,7 @@ pub(super) async fn ask(
     question: &PromQuestion,
     left: Duration,
     max_series: usize,
-) -> Result<Answer, SourceError> {
+) -> Result<Weighed, SourceError> {
     let asked_at = Instant::now();
     let lookback = format!("{}ms", question.lookback.as_millis().max(1));
     let left = left.max(LEAST_TIMEOUT).as_millis();

@@ -24,9 +24,10 @@ const FLIGHTS: usize = 2;
 /// Questions kept: 5,000 services with 4 breakers each. About 500 bytes without the answer: 10 MB. Beyond it
 /// questions are asked without being shared.
 const MAX_QUESTIONS: usize = 20_000;
-/// Rows kept over all answers: 100,000 pods with two keys and two flights, and a reserve. A row is 64 bytes and a
-/// pod's name 48 more: 56 MB at the very most. An answer that would pass it reaches those who wait, and is not kept.
-const MAX_ROWS: usize = 500_000;
+/// Bytes kept over all answers. 100,000 pods with two keys weigh 36 MB (117 bytes of body and a row of 64 each, which
+/// is more than they take), twice for two flights. An answer that would pass it reaches those who wait, and is not
+/// kept.
+const MAX_WEIGHT: usize = 80 * 1024 * 1024;
 /// An answer that nobody asked for this long is of no use: slots are shorter, or need no sharing.
 const STALE: Duration = Duration::from_secs(60);
 /// Between two searches for what is stale: one costs about a millisecond with 20,000 questions.
@@ -39,7 +40,7 @@ pub(super) struct Sharing(Mutex<Board>);
 #[derive(Debug, Default)]
 struct Board {
     questions: HashMap<Question, Entry>,
-    rows: usize,
+    weight: usize,
     swept: Option<Instant>,
 }
 
@@ -53,7 +54,7 @@ struct Entry {
 struct Flight {
     slot: Slot,
     used: Instant,
-    rows: usize,
+    weight: usize,
     arrival: Arrival,
 }
 
@@ -92,7 +93,7 @@ impl Sharing {
         }
         board.sweep(now);
         let (sender, arrival) = watch::channel(None);
-        let slow = board.add(question, Flight { slot, used: now, rows: 0, arrival: arrival.clone() });
+        let slow = board.add(question, Flight { slot, used: now, weight: 0, arrival: arrival.clone() });
         let landing = Landing { sharing: Arc::clone(self), question: question.clone(), slot, sender };
         Boarding::Start { landing, arrival, slow }
     }
@@ -103,11 +104,10 @@ impl Sharing {
 }
 
 impl Landing {
-    /// Hands the outcome to everybody. `slow` is remembered for the next flight; `None`: as before.
-    pub(super) fn land(self, outcome: Outcome, slow: Option<bool>) {
-        let rows = outcome.as_ref().map_or(0, |answer| answer.samples.len());
+    /// Hands the outcome, of so many bytes, to everybody. `slow` is remembered for the next flight; `None`: as before.
+    pub(super) fn land(self, outcome: Outcome, weight: usize, slow: Option<bool>) {
         self.sender.send_replace(Some(outcome));
-        self.sharing.lock().landed(&self.question, self.slot, rows, slow);
+        self.sharing.lock().landed(&self.question, self.slot, weight, slow);
     }
 }
 
@@ -128,22 +128,26 @@ impl Board {
         if entry.flights.len() >= FLIGHTS {
             let oldest = entry.flights.iter().enumerate().min_by_key(|(_, flight)| flight.used);
             if let Some((oldest, _)) = oldest {
-                self.rows -= entry.flights.swap_remove(oldest).rows;
+                self.weight -= entry.flights.swap_remove(oldest).weight;
             }
         }
         entry.flights.push(flight);
         entry.slow
     }
 
-    fn landed(&mut self, question: &Question, slot: Slot, rows: usize, slow: Option<bool>) {
+    fn landed(&mut self, question: &Question, slot: Slot, weight: usize, slow: Option<bool>) {
         let Some(entry) = self.questions.get_mut(question) else { return };
         entry.slow = slow.unwrap_or(entry.slow);
-        let Some(place) = entry.flights.iter().position(|flight| flight.slot == slot) else { return };
-        if self.rows + rows > MAX_ROWS {
-            entry.flights.swap_remove(place);
-        } else {
-            entry.flights[place].rows = rows;
-            self.rows += rows;
+        if self.weight + weight > MAX_WEIGHT {
+            // Earlier answers to the same question are of the least use.
+            self.weight -= entry.drop_if(|flight| flight.slot != slot);
+        }
+        if self.weight + weight > MAX_WEIGHT {
+            self.weight -= entry.drop_if(|_| true);
+        }
+        if let Some(flight) = entry.flights.iter_mut().find(|flight| flight.slot == slot) {
+            self.weight = self.weight - flight.weight + weight;
+            flight.weight = weight;
         }
     }
 
@@ -153,15 +157,18 @@ impl Board {
             return;
         }
         self.swept = Some(now);
-        let rows = &mut self.rows;
+        let weight = &mut self.weight;
         self.questions.retain(|_, entry| {
-            entry.flights.retain(|flight| {
-                let fresh = now.duration_since(flight.used) < STALE;
-                *rows -= if fresh { 0 } else { flight.rows };
-                fresh
-            });
+            *weight -= entry.drop_if(|flight| now.duration_since(flight.used) >= STALE);
             !entry.flights.is_empty()
         });
+    }
+}
+
+impl Entry {
+    /// Gives the weight of what it dropped.
+    fn drop_if(&mut self, useless: impl Fn(&Flight) -> bool) -> usize {
+        self.flights.extract_if(.., |flight| useless(flight)).map(|flight| flight.weight).sum()
     }
 }
 

@@ -1,15 +1,14 @@
 use futures::future::join_all;
-use kubervisor_core::sample::{Reading, Row, Samples};
+use kubervisor_core::sample::Samples;
 
 use super::super::testing::{Gated, Told, options, prom, question, sources};
 use super::super::{PromQuestion, Source, SourceOptions, Sources};
 use super::*;
 
-fn answer(rows: usize) -> Outcome {
-    let row = Row { namespace: None, pod: "cart-1".into(), key: None, reading: Reading::NotANumber };
+fn answer() -> Outcome {
     let now = Instant::now();
     Ok(Arc::new(Answer {
-        samples: Samples::new(vec![row; rows], false),
+        samples: Samples::default(),
         asked_at: now,
         answered_at: now,
         dropped: 0,
@@ -139,7 +138,7 @@ async fn a_flight_that_dies_says_so_to_all_who_wait() {
 async fn a_failure_is_shared_as_an_answer_is() {
     let sharing = Arc::new(Sharing::default());
     let (landing, ..) = start(&sharing, &up(), 7);
-    landing.land(Err(SourceError::Refused), None);
+    landing.land(Err(SourceError::Refused), 0, None);
     assert_eq!(arrive(join(&sharing, &up(), 7)).await, Err(SourceError::Refused));
 }
 
@@ -148,7 +147,7 @@ fn a_slow_question_is_remembered_as_slow_until_it_is_quick_again() {
     let sharing = Arc::new(Sharing::default());
     let next = |slot, told: Option<bool>| {
         let (landing, _, slow) = start(&sharing, &up(), slot);
-        landing.land(answer(0), told);
+        landing.land(answer(), 0, told);
         slow
     };
     assert_eq!(
@@ -160,25 +159,25 @@ fn a_slow_question_is_remembered_as_slow_until_it_is_quick_again() {
 #[test]
 fn two_owners_a_slot_apart_do_not_throw_each_others_answers_out() {
     let sharing = Arc::new(Sharing::default());
-    start(&sharing, &up(), 7).0.land(answer(1), None);
-    start(&sharing, &up(), 8).0.land(answer(1), None);
+    start(&sharing, &up(), 7).0.land(answer(), 1, None);
+    start(&sharing, &up(), 8).0.land(answer(), 1, None);
     join(&sharing, &up(), 7);
     join(&sharing, &up(), 8);
-    start(&sharing, &up(), 9).0.land(answer(1), None);
+    start(&sharing, &up(), 9).0.land(answer(), 1, None);
     join(&sharing, &up(), 8);
-    assert_eq!(sharing.lock().rows, 2, "the oldest is gone, with its rows");
+    assert_eq!(sharing.lock().weight, 2, "the oldest is gone, with its weight");
 }
 
 #[test]
 fn what_nobody_asks_for_is_forgotten() {
     let sharing = Arc::new(Sharing::default());
-    start(&sharing, &up(), 7).0.land(answer(5), None);
+    start(&sharing, &up(), 7).0.land(answer(), 5, None);
     let mut board = sharing.lock();
     let now = Instant::now();
     board.sweep(now + STALE / 2);
-    assert_eq!((board.questions.len(), board.rows), (1, 5));
+    assert_eq!((board.questions.len(), board.weight), (1, 5));
     board.sweep(now + STALE * 2);
-    assert_eq!((board.questions.len(), board.rows), (0, 0));
+    assert_eq!((board.questions.len(), board.weight), (0, 0));
 }
 
 #[test]
@@ -187,17 +186,39 @@ fn beyond_the_number_of_questions_they_are_answered_without_being_shared() {
     for n in 0..MAX_QUESTIONS {
         start(&sharing, &question("prometheus", &format!("up{n}")), 7);
     }
-    start(&sharing, &up(), 7).0.land(answer(1), None);
+    start(&sharing, &up(), 7).0.land(answer(), 1, None);
     start(&sharing, &up(), 7);
     assert_eq!(sharing.lock().questions.len(), MAX_QUESTIONS);
 }
 
 #[tokio::test]
-async fn beyond_the_number_of_rows_an_answer_reaches_who_waits_and_is_not_kept() {
+async fn beyond_the_weight_an_answer_reaches_who_waits_and_is_not_kept() {
     let sharing = Arc::new(Sharing::default());
     let (landing, starter, _) = start(&sharing, &up(), 7);
-    landing.land(answer(MAX_ROWS + 1), None);
-    assert_eq!(arrive(starter).await.unwrap().samples.len(), MAX_ROWS + 1);
+    landing.land(answer(), MAX_WEIGHT + 1, None);
+    assert!(arrive(starter).await.is_ok());
     start(&sharing, &up(), 7);
-    assert_eq!(sharing.lock().rows, 0);
+    assert_eq!(sharing.lock().weight, 0);
+}
+
+#[test]
+fn near_the_weight_an_answer_takes_the_place_of_the_one_before_it() {
+    let sharing = Arc::new(Sharing::default());
+    for slot in 1..=9 {
+        start(&sharing, &up(), slot).0.land(answer(), MAX_WEIGHT - 1, None);
+        join(&sharing, &up(), slot);
+    }
+    assert_eq!(sharing.lock().weight, MAX_WEIGHT - 1);
+}
+
+#[test]
+fn an_answer_that_comes_after_its_place_was_given_away_is_weighed_once() {
+    let sharing = Arc::new(Sharing::default());
+    let first = start(&sharing, &up(), 7).0;
+    start(&sharing, &up(), 8).0.land(answer(), 1, None);
+    start(&sharing, &up(), 9).0.land(answer(), 1, None);
+    let again = start(&sharing, &up(), 7).0;
+    first.land(answer(), 10, None);
+    again.land(answer(), 10, None);
+    assert_eq!(sharing.lock().weight, 11);
 }

@@ -100,7 +100,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
         let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| body.len() >= body_length(head));
         // A TLS client waits for the server's turn after its first record.
         if whole || n == 0 || request.first() == Some(&0x16) {
-            return text;
+            break text;
         }
     }
 }
@@ -134,7 +134,7 @@ impl Gated {
             let (gate, sender) = (Arc::clone(&doors), Arc::clone(&sender));
             async move {
                 if !request.contains("nonsense") {
-                    sender.send_modify(|seen| seen.arrive());
+                    sender.send_modify(Waiting::arrive);
                     gate.acquire().await.unwrap().forget();
                     sender.send_modify(|seen| seen.now -= 1);
                 }

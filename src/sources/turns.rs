@@ -47,7 +47,7 @@ impl Turns {
     fn server(&self, origin: String) -> Arc<Server> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if servers.len() >= REMEMBERED {
-            servers.retain(|_, server| server.busy(self.at_once));
+            servers.retain(|_, server| Arc::strong_count(server) > 1 || server.busy(self.at_once));
         }
         Arc::clone(servers.entry(origin).or_insert_with(|| Arc::new(Server::new(self.at_once))))
     }
@@ -59,7 +59,7 @@ impl Server {
         Self { all: Arc::new(Semaphore::new(at_once)), slow }
     }
 
-    /// Whether a turn is taken. Who only waits holds the server by its `Arc`s, and somebody else has a turn then.
+    /// Whether a turn is taken. Who still waits for one holds the server itself.
     fn busy(&self, at_once: usize) -> bool {
         self.all.available_permits() < at_once
     }

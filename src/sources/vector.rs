@@ -104,13 +104,15 @@ impl<'w> Reader<'w> {
     }
 
     fn warn(&mut self, text: &str) {
-        // Before 2.53 notes on style came as warnings, with this word in front; they say nothing about completeness.
+        // Before 2.54 notes on style came as warnings, with this word in front; they say nothing about completeness.
         if text.starts_with("PromQL info:") {
             return;
         }
         self.parsed.partial = true;
         if self.parsed.warnings.len() < WARNINGS {
-            self.parsed.warnings.push(text.chars().take(WARNING_LENGTH).collect());
+            // A log is read line by line.
+            let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            self.parsed.warnings.push(shown.take(WARNING_LENGTH).collect());
         }
     }
 }
