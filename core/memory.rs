@@ -58,6 +58,8 @@ impl Since {
 #[derive(Debug, Default)]
 pub(crate) struct BreakerMemory {
     pub(crate) blind: bool,
+    /// Its last answer wanted a cut that the floor forbade.
+    pub(crate) floor_reached: bool,
     had_series: bool,
     pub(crate) report: BreakerReport,
 }

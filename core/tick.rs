@@ -349,11 +349,15 @@ impl<'a> Draft<'a> {
         for (name, breaker) in &mut memory.breakers {
             let mut pods = would_cut.remove(name).unwrap_or_default();
             pods.truncate(WOULD_CUT_MAX);
+            // Between two answers nothing is wanted; that is not the same as nothing being refused.
             if input.answers.iter().any(|a| a.breaker == &**name) {
                 breaker.report.would_cut = pods;
+                let floor = |r: &Refusal| matches!(r.why, Why::Limit(Limit::Floor, _));
+                let own = |r: &&Refusal| r.breaker.as_deref() == Some(&**name);
+                breaker.floor_reached = refusals.iter().filter(own).any(floor);
             }
         }
-        let floor_reached = refusals.iter().any(|r| matches!(r.why, Why::Limit(Limit::Floor, _)));
+        let floor_reached = memory.breakers.values().any(|b| b.floor_reached);
         let report = report(input, memory, budget, gates, floor_reached);
         Plan { actions, refusals, report, next_due }
     }

@@ -45,12 +45,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let client = client(config.clone())?;
     let stop = stop_on_signal()?;
     let listener = web::listen(args.http_addr).await?;
+    let address = listener.local_addr()?;
     let metrics = Metrics::new();
     let registry = Arc::new(Registry::default());
     let cache = Arc::new(Cache::default());
     let pages = web::Pages { metrics: metrics.clone(), cache: Arc::clone(&cache), registry: Arc::clone(&registry) };
     let served = tokio::spawn(web::serve(listener, pages, stop.clone()));
-    tracing::info!(address = %args.http_addr, version = env!("CARGO_PKG_VERSION"), "kubervisor starts");
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "kubervisor starts");
     if args.register_crds {
         register_crd(&client, &stop).await;
     }

@@ -12,7 +12,7 @@ use crate::cluster::Options;
 use crate::components::{self, KWOK_NODE, KWOK_STAGES, NODE};
 use crate::data_dir::DataDir;
 use crate::ports::Port;
-use crate::process::{Process, Spec};
+use crate::process::{Process, ProcessSpec};
 use crate::tools::{self, Tool};
 use crate::{runtime, wait};
 
@@ -59,7 +59,7 @@ pub(crate) struct Site {
 impl Site {
     fn spawn(&self, name: &str, program: &Path, args: &[String]) -> anyhow::Result<Process> {
         let dir = self.dir.path();
-        Process::spawn(&Spec { name, program, args, dir, env: Some(&environment(dir)) })
+        Process::spawn(&ProcessSpec { name, program, args, dir, env: Some(&environment(dir)) })
     }
 
     fn spawn_etcd(&self) -> anyhow::Result<Process> {

@@ -41,6 +41,7 @@ pub use audit::{Audit, AuditRecord};
 pub use cluster::{Cluster, Options};
 pub use components::{KWOK_NODE, NODE};
 pub use metrics_target::MetricsTarget;
+pub use process::{Process, ProcessSignal, ProcessSpec};
 pub use prometheus::{Prometheus, PrometheusOptions, ScrapeTarget};
 pub use proxy::{Fault, FaultProxy, Match, Rule, RuleId};
 pub use wait::until;

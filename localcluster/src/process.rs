@@ -16,9 +16,12 @@ use crate::reaper;
 const GATE: &str = r#"read -r word && [ "$word" = go ] && exec "$0" "$@" </dev/null"#;
 
 /// What to run.
-pub(crate) struct Spec<'a> {
+pub struct ProcessSpec<'a> {
+    /// For messages, and the name of the log.
     pub name: &'a str,
+    /// The program.
     pub program: &'a Path,
+    /// Its arguments.
     pub args: &'a [String],
     /// Working folder; the log `NAME.log` is written there.
     pub dir: &'a Path,
@@ -26,15 +29,30 @@ pub(crate) struct Spec<'a> {
     pub env: Option<&'a [(&'a str, String)]>,
 }
 
+/// See [`Process::signal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessSignal {
+    /// SIGTERM
+    End,
+    /// SIGSTOP
+    Freeze,
+    /// SIGCONT
+    Thaw,
+}
+
 /// A running child; killed with its whole group when dropped.
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    pub(crate) fn spawn(spec: &Spec<'_>) -> anyhow::Result<Process> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It cannot be started, or its log cannot be written.
+    pub fn spawn(spec: &ProcessSpec<'_>) -> anyhow::Result<Process> {
         let log = spec.dir.join(format!("{}.log", spec.name));
         let child = command(spec, &log)?
             .spawn()
@@ -50,7 +68,9 @@ impl Process {
         gate.write_all(b"go\n").with_context(|| format!("{} ended before it began", self.name))
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Process id, also of its group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -59,7 +79,10 @@ impl Process {
     }
 
     /// The exit status, if it has ended.
-    pub(crate) fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot ask for the state of {}", self.name))
     }
 
@@ -81,12 +104,33 @@ impl Process {
     }
 
     /// The last lines of the log, 4,000 bytes at most.
-    pub(crate) fn log_tail(&self) -> String {
+    #[must_use]
+    pub fn log_tail(&self) -> String {
         tail(&self.log, 4_000).unwrap_or_else(|error| format!("(no log at {}: {error})", self.log.display()))
     }
 
+    /// Where it logs.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Asks it to end, freezes it or thaws it.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: ProcessSignal) -> anyhow::Result<()> {
+        let signal = match signal {
+            ProcessSignal::End => Signal::TERM,
+            ProcessSignal::Freeze => Signal::STOP,
+            ProcessSignal::Thaw => Signal::CONT,
+        };
+        let group = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process without a number")?;
+        kill_process_group(group, signal).with_context(|| format!("{} is gone", self.name))
+    }
+
     /// SIGKILL to the whole group, then waits until it has ended. An API server drains for a minute on SIGTERM.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
             // An error means that the group is gone already.
             let _ = kill_process_group(group, Signal::KILL);
@@ -103,7 +147,7 @@ impl Drop for Process {
     }
 }
 
-fn command(spec: &Spec<'_>, log: &Path) -> anyhow::Result<Command> {
+fn command(spec: &ProcessSpec<'_>, log: &Path) -> anyhow::Result<Command> {
     let out = open_log(log)?;
     let err = out.try_clone().context("cannot use one log file for both outputs")?;
     let mut command = Command::new("/bin/sh");

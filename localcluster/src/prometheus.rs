@@ -11,7 +11,7 @@ use crate::access::{install_crypto, write_private};
 use crate::boot::environment;
 use crate::data_dir::DataDir;
 use crate::ports::Port;
-use crate::process::{Process, Spec};
+use crate::process::{Process, ProcessSpec};
 use crate::tools::{self, Tool};
 use crate::{runtime, wait};
 
@@ -197,7 +197,7 @@ impl Prometheus {
             "--web.enable-remote-write-receiver".to_owned(),
         ];
         let env = environment(dir);
-        Process::spawn(&Spec {
+        Process::spawn(&ProcessSpec {
             name: "prometheus",
             program: &self.program,
             args: &args,

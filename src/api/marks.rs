@@ -180,6 +180,9 @@ pub fn cut_patch(name: &str, order: &CutOrder) -> Value {
             key::RESTORE_AT: order.restore_at.to_string(),
             key::STRIKES: json!(strikes).to_string(),
             key::EVIDENCE: why.to_string(),
+            // A clock that went back since the last restore would make this cut look older than that restore, and
+            // so like a person's.
+            key::RESTORED_AT: null,
         },
     }})
 }

@@ -1,7 +1,6 @@
 //! Carries a plan out, one action after the other started worst first, a few at a time.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -9,27 +8,19 @@ use jiff::Timestamp;
 use kubervisor_core::Now;
 use kubervisor_core::budget::floor;
 use kubervisor_core::notice::{Kind, Notice};
-use kubervisor_core::plan::{Action, Kill, Plan, What, Why};
+use kubervisor_core::plan::{Action, Plan, What, Why};
 use kubervisor_core::traffic::Move;
 use tokio::time::Instant;
 
 use super::Owner;
 use super::breaker::Answered;
-use crate::api::KillStatus;
 use crate::cluster::CallError;
 use crate::cluster::apply::Outcome;
 use crate::cluster::snapshot::Marked;
-use crate::cluster::status::{KILLS_MAX, RECENT_MAX, stamp};
+use crate::cluster::status::{RECENT_MAX, stamp};
 
-/// Records of evictions are kept a little longer than they count.
-pub(super) const KILLS_KEPT: Duration = Duration::from_mins(61);
 /// Actions of one service on their way at once; the writer bounds them over all services.
 const AT_ONCE: usize = 4;
-
-/// A record as stored in the status.
-pub(super) fn kill_of(row: &KillStatus) -> Option<Kill> {
-    Some(Kill { uid: Arc::from(row.uid.as_str()), at: row.at.parse().ok()? })
-}
 
 impl Owner {
     /// Returns how many actions were acknowledged.
@@ -88,16 +79,11 @@ impl Owner {
     }
 
     async fn record_kill(&mut self, action: &Action, now: Now) -> bool {
-        let mut rows = self.kill_rows.clone();
-        rows.retain(|row| row.uid != *action.uid && kill_of(row).is_some_and(|k| self.kills.contains(&k)));
-        rows.push(KillStatus { pod: action.pod.to_string(), uid: action.uid.to_string(), at: stamp(now.wall) });
-        let excess = rows.len().saturating_sub(KILLS_MAX);
-        rows.drain(..excess);
-        match self.status.record_kill(self.version(), rows.clone()).await {
+        let kills = self.kills.with(action, now.wall, now.mono);
+        match self.status.record_kill(self.version(), kills.rows()).await {
             Ok(version) => {
-                self.inbox.version.fetch_max(version, std::sync::atomic::Ordering::AcqRel);
-                self.kills = rows.iter().filter_map(kill_of).collect();
-                self.kill_rows = rows;
+                self.inbox.version.fetch_max(version, Ordering::AcqRel);
+                self.kills = kills;
                 true
             }
             Err(error) => {

@@ -6,6 +6,7 @@
 
 mod act;
 mod breaker;
+mod kills;
 mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +20,7 @@ use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
-use kubervisor_core::plan::{Kill, Plan, Report};
+use kubervisor_core::plan::{Plan, Report};
 use kubervisor_core::policy::{Mode, ServicePolicy};
 use kubervisor_core::tick::{Answer, Input, tick};
 use tokio::sync::{Notify, watch};
@@ -27,7 +28,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::breaker::{Answered, Asking};
-use crate::api::{KillStatus, KubervisorServiceStatus, Parsed};
+use self::kills::Kills;
+use crate::api::{KubervisorServiceStatus, Parsed};
 use crate::cluster::apply::{Identity, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
@@ -108,8 +110,7 @@ pub struct Owner {
     spec: Spec,
     memory: Memory,
     status: StatusWriter,
-    kills: Vec<Kill>,
-    kill_rows: Vec<KillStatus>,
+    kills: Kills,
     recent: VecDeque<String>,
     failing: BTreeMap<Arc<str>, SourceError>,
     seed: u64,
@@ -124,14 +125,13 @@ impl Owner {
     pub fn new(id: Identity, parts: Parts, inbox: Inbox) -> Self {
         let spec = inbox.spec.borrow().clone();
         let stored_size = inbox.stored.fleet.as_ref().map_or(0, |f| u32::try_from(f.members).unwrap_or(0));
-        let kill_rows = inbox.stored.kills.clone();
+        let kills = Kills::stored(&inbox.stored.kills, parts.now().mono);
         Self {
             asking: Asking::new(parts.clone()),
             policy: ServicePolicy::returns_only(),
             memory: Memory::resumed(stored_size, parts.now()),
             status: StatusWriter::new(parts.client.clone(), &id, inbox.stored.clone()),
-            kills: kill_rows.iter().filter_map(act::kill_of).collect(),
-            kill_rows,
+            kills,
             recent: inbox.stored.recent.iter().cloned().collect(),
             failing: BTreeMap::new(),
             seed: hash(0, id.uid.as_bytes()),
@@ -201,7 +201,7 @@ impl Owner {
         let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
         self.note_sources(answers);
         let now = self.parts.now();
-        self.kills.retain(|k| kubervisor_core::add(k.at, act::KILLS_KEPT) > now.wall);
+        self.kills.forget_old(now.mono);
         let freed = self.free_unheld(&view, now).await;
         let mut next = IDLE_TICK;
         if self.evaluates(&view) {
@@ -260,7 +260,7 @@ impl Owner {
             answers: &answers,
             policy: &self.policy,
             gates: &gates,
-            kills: &self.kills,
+            kills: &self.kills.records(),
             now,
             seed: self.seed,
         };

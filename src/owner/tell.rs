@@ -103,7 +103,7 @@ impl Owner {
             failing: &failing,
             cut: cut_rows(view),
             recent: self.recent.iter().cloned().collect(),
-            kills: self.kill_rows.clone(),
+            kills: self.kills.rows(),
             now: (self.parts.wall)(),
         };
         let status = compose(&facts, self.status.written());

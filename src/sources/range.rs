@@ -24,12 +24,17 @@ pub struct RangeOf {
 /// `max_sample_age` is what a selector without a range takes (at most 5 minutes): the `lookback_delta` of the question.
 #[must_use]
 pub fn range_of(query: &str, max_sample_age: Duration) -> RangeOf {
-    let parsed = if query.len() > MAX_LENGTH { None } else { parse(query).ok() };
+    let parsed = if query.len() > MAX_LENGTH { None } else { read(query) };
     let instant = max_sample_age.min(FIVE_MINUTES);
     match parsed.and_then(|expr| reach(&expr, instant)) {
         Some(range) => RangeOf { range, understood: true },
         None => RangeOf { range: longest_in_brackets(query).max(FIVE_MINUTES), understood: false },
     }
+}
+
+/// The parser panics on some texts, such as `x[1e99]` (0.11.1); a spec may hold any text and must stop nobody.
+fn read(query: &str) -> Option<Expr> {
+    std::panic::catch_unwind(|| parse(query)).ok()?.ok()
 }
 
 /// `None`: something in it has no bounded reach.
@@ -78,8 +83,10 @@ fn shifted(at: Option<&AtModifier>, offset: Option<&Offset>, range: Duration) ->
 
 /// By eye only: a query in another dialect still writes its ranges as `[30m]`.
 fn longest_in_brackets(query: &str) -> Duration {
-    let inside = query.split('[').skip(1).filter_map(|rest| rest.split([']', ':']).next());
-    inside.filter_map(|text| parse_duration(text.trim()).ok()).max().unwrap_or_default()
+    let inside = query.split('[').skip(1).filter_map(|rest| rest.split([']', ':']).next()).map(str::trim);
+    // A bare number would be seconds, and panics where it is too large or negative.
+    let times = inside.filter(|text| text.parse::<f64>().is_err());
+    times.filter_map(|text| parse_duration(text).ok()).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,14 +95,14 @@ mod tests {
     use proptest::prelude::*;
 
     /// Seconds; `None` if not understood.
-    fn read(query: &str) -> (u64, bool) {
+    fn seconds(query: &str) -> (u64, bool) {
         let RangeOf { range, understood } = range_of(query, Duration::from_secs(60));
         (range.as_secs(), understood)
     }
 
     #[test]
     fn the_longest_range_is_found_wherever_it_stands() {
-        for (query, seconds) in [
+        for (query, expected) in [
             ("sum by (code, namespace, pod) (increase(http_requests_total[1m]))", 60),
             ("increase(x[5s])", 5),
             ("increase(x[1h30m])", 5_400),
@@ -124,13 +131,13 @@ mod tests {
             ("time()", 0),
             ("1 + 1", 0),
         ] {
-            assert_eq!(read(query), (seconds, true), "{query}");
+            assert_eq!(seconds(query), (expected, true), "{query}");
         }
     }
 
     #[test]
     fn what_cannot_be_read_counts_as_five_minutes_or_as_what_its_brackets_say() {
-        for (query, seconds) in [
+        for (query, expected) in [
             ("rate(x[1m]) keep_metric_names", 300),
             ("rate(x[30m]) default 0", 1_800),
             ("rollup_rate(x[2h:1m], \"max\")", 7_200),
@@ -139,22 +146,25 @@ mod tests {
             ("", 300),
             ("rate(x[1m] @ 1609746000)", 300),
             ("x[]]]][[[", 300),
+            ("x[1e99]", 300),
+            ("x[-1", 300),
+            ("x[99999999999999y]", 300),
         ] {
-            assert_eq!(read(query), (seconds, false), "{query}");
+            assert_eq!(seconds(query), (expected, false), "{query}");
         }
     }
 
     #[test]
     fn a_selector_without_a_range_takes_the_sample_age_up_to_five_minutes() {
-        let longest = |seconds| range_of("up", Duration::from_secs(seconds)).range.as_secs();
+        let longest = |age| range_of("up", Duration::from_secs(age)).range.as_secs();
         assert_eq!((longest(10), longest(300), longest(1_200)), (10, 300, 300));
     }
 
     #[test]
     fn no_depth_of_nesting_overflows_the_stack() {
         let deep = format!("{}x[1m]{}", "(".repeat(2_045), ")".repeat(2_045));
-        assert_eq!(read(&deep), (60, true));
-        assert_eq!(read(&"-".repeat(100_000)), (300, false));
+        assert_eq!(seconds(&deep), (60, true));
+        assert_eq!(seconds(&"-".repeat(100_000)), (300, false));
     }
 
     proptest! {

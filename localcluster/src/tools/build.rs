@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Tool, cache_root, first_version, printed_minor};
-use crate::process::{Process, Spec};
+use crate::process::{Process, ProcessSpec};
 
 const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 
@@ -101,7 +101,7 @@ fn run_go(tool: Tool, root: &Path, output: &Path) -> anyhow::Result<()> {
     let inherited: Vec<_> = std::env::vars_os().filter_map(readable).collect();
     let env = go_env(root, &inherited);
     let args = go_args(tool, version, output)?;
-    let go = Spec { name: "go", program: Path::new("go"), args: &args, dir: source.path(), env: Some(&env) };
+    let go = ProcessSpec { name: "go", program: Path::new("go"), args: &args, dir: source.path(), env: Some(&env) };
     let mut process = Process::spawn(&go)?;
     let status = with_progress(tool, || process.wait())?;
     anyhow::ensure!(

@@ -1,0 +1,3 @@
+//! One file a chapter.
+
+mod main_job;

@@ -1,0 +1,185 @@
+//! A source whose answers a test sets: Prometheus' query API at `/`, a custom service at `/bad`. Only for faults and for
+//! counting; the real Prometheus is tested too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fake {
+    /// Per pod: events with code 200 and with code 500, as `sum by (code, namespace, pod)` gives them.
+    Counts(BTreeMap<String, (f64, f64)>),
+    /// Exactly this value for every pod of the last counts, such as `"NaN"`.
+    EveryValue(&'static str),
+    /// Like `Counts`, with a warning beside it.
+    Warned(BTreeMap<String, (f64, f64)>),
+    /// Success, no series.
+    Empty,
+    /// Another result type.
+    Scalar,
+    /// This status, with a body of Prometheus' error form.
+    Status(u16),
+    /// Prometheus' own 400 for a query that it cannot read.
+    BadData,
+    /// A page for people.
+    Html,
+    /// Ends in the middle, with the connection closed as if all were well.
+    Truncated,
+    /// 10 MB of one answer that never ends well.
+    Huge,
+    /// To another place, where counts would be.
+    Redirect,
+    /// An answer that takes this long.
+    Slow(Duration),
+    /// Never.
+    Hang,
+}
+
+/// A running fake.
+pub struct FakeSource {
+    address: String,
+    state: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    namespace: String,
+    fake: Fake,
+    bad: BTreeSet<String>,
+    /// When each answer went out, and whether it held a bad value.
+    answers: Vec<(Instant, bool)>,
+}
+
+impl FakeSource {
+    /// Answers for pods of `namespace`; at first with no series and no bad pod.
+    pub async fn start(namespace: &str) -> Self {
+        let inner =
+            Inner { namespace: namespace.into(), fake: Fake::Empty, bad: BTreeSet::new(), answers: Vec::new() };
+        let state = Arc::new(Mutex::new(inner));
+        let routes = Router::new()
+            .route("/api/v1/query", post(query).get(query))
+            .route("/bad", get(custom))
+            .with_state(Arc::clone(&state));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, state }
+    }
+
+    /// `host:port`, as `prometheusService` takes it.
+    pub fn prometheus(&self) -> String {
+        self.address.clone()
+    }
+
+    /// `host:port/bad`, as `customService` takes it.
+    pub fn custom(&self) -> String {
+        format!("{}/bad", self.address)
+    }
+
+    /// What is answered from now on by the query API.
+    pub fn answer(&self, fake: Fake) {
+        self.state.lock().unwrap().fake = fake;
+    }
+
+    /// Counts: these pods have only errors (200 of them), the others none.
+    pub fn errors_of<'a>(&self, all: impl IntoIterator<Item = &'a str>, bad: &[&str]) {
+        self.answer(Fake::Counts(counts(all, bad)));
+    }
+
+    /// What the custom service names from now on.
+    pub fn name_bad<'a>(&self, bad: impl IntoIterator<Item = &'a str>) {
+        self.state.lock().unwrap().bad = bad.into_iter().map(Into::into).collect();
+    }
+
+    /// Answers given so far.
+    pub fn answers(&self) -> usize {
+        self.state.lock().unwrap().answers.len()
+    }
+
+    /// When the first answer with a bad value went out, and how many answers with one went out before `moment`.
+    pub fn bad_answers_before(&self, moment: Instant) -> (Option<Instant>, usize) {
+        let state = self.state.lock().unwrap();
+        let bad: Vec<_> = state.answers.iter().filter(|(_, bad)| *bad).map(|(at, _)| *at).collect();
+        (bad.first().copied(), bad.iter().filter(|at| **at < moment).count())
+    }
+}
+
+/// Counts in which these pods have only errors.
+pub fn counts<'a>(all: impl IntoIterator<Item = &'a str>, bad: &[&str]) -> BTreeMap<String, (f64, f64)> {
+    let of = |pod: &str| if bad.contains(&pod) { (0.0, 200.0) } else { (200.0, 0.0) };
+    all.into_iter().map(|pod| (pod.to_owned(), of(pod))).collect()
+}
+
+async fn custom(State(state): State<Arc<Mutex<Inner>>>) -> Response {
+    let mut inner = state.lock().unwrap();
+    let bad = !inner.bad.is_empty();
+    inner.answers.push((Instant::now(), bad));
+    let item = |pod: &String| json!({"metadata": {"name": pod, "namespace": inner.namespace}});
+    let items: Vec<_> = inner.bad.iter().map(item).collect();
+    axum::Json(json!({"apiVersion": "v1", "kind": "PodList", "items": items})).into_response()
+}
+
+async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
+    let (fake, namespace) = {
+        let inner = state.lock().unwrap();
+        (inner.fake.clone(), inner.namespace.clone())
+    };
+    match &fake {
+        Fake::Slow(time) => tokio::time::sleep(*time).await,
+        Fake::Hang => std::future::pending().await,
+        _ => {}
+    }
+    let bad = matches!(&fake, Fake::Counts(c) | Fake::Warned(c) if c.values().any(|(_, errors)| *errors > 0.0));
+    state.lock().unwrap().answers.push((Instant::now(), bad));
+    body(&fake, &namespace)
+}
+
+fn body(fake: &Fake, namespace: &str) -> Response {
+    let success = |data: Value| json!({"status": "success", "data": data});
+    let vector = |result: Vec<Value>| success(json!({"resultType": "vector", "result": result}));
+    match fake {
+        Fake::Counts(counts) => axum::Json(vector(rows(counts, namespace))).into_response(),
+        Fake::Warned(counts) => {
+            let mut answer = vector(rows(counts, namespace));
+            answer["warnings"] = json!(["remote read: one of two stores did not answer"]);
+            axum::Json(answer).into_response()
+        }
+        Fake::EveryValue(value) => {
+            let row = json!({"metric": {"code": "500", "pod": "any", "namespace": namespace}, "value": [1, value]});
+            axum::Json(vector(vec![row])).into_response()
+        }
+        Fake::Empty | Fake::Slow(_) | Fake::Hang => axum::Json(vector(vec![])).into_response(),
+        Fake::Scalar => axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response(),
+        Fake::Status(status) => {
+            let body = json!({"status": "error", "errorType": "internal", "error": "s3cret of the server"});
+            (StatusCode::from_u16(*status).unwrap(), axum::Json(body)).into_response()
+        }
+        Fake::BadData => {
+            let body = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
+            (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
+        }
+        Fake::Html => ([(header::CONTENT_TYPE, "text/html")], "<html><body>hello</body></html>").into_response(),
+        Fake::Truncated => {
+            let whole = vector(rows(&counts(["a", "b"], &["a"]), namespace)).to_string();
+            whole[..whole.len() / 2].to_owned().into_response()
+        }
+        Fake::Huge => Body::from(vec![b' '; 64 * 1024 * 1024]).into_response(),
+        Fake::Redirect => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response(),
+    }
+}
+
+fn rows(counts: &BTreeMap<String, (f64, f64)>, namespace: &str) -> Vec<Value> {
+    let row = |pod: &str, code: &str, count: f64| {
+        json!({"metric": {"code": code, "pod": pod, "namespace": namespace}, "value": [1, count.to_string()]})
+    };
+    counts.iter().flat_map(|(pod, (good, bad))| [row(pod, "200", *good), row(pod, "500", *bad)]).collect()
+}

@@ -1,0 +1,47 @@
+//! The stage of a test: a namespace with a shop in it, the shipped binary, and somebody who watches.
+
+mod controller;
+mod fake_source;
+mod observer;
+mod shop;
+
+pub use controller::{Controller, ControllerArgs};
+pub use fake_source::{Fake, FakeSource};
+pub use observer::Observer;
+pub use shop::{Shop, breaker, custom_breaker, discrete_breaker};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Long enough for anything that should happen soon on a loaded machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until `ask` is true.
+///
+/// # Panics
+/// After `limit`, with what was waited for.
+pub async fn eventually<F>(what: &str, limit: Duration, mut ask: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let asked = || {
+        let answer = ask();
+        async move { Ok(if answer.await { Ok(()) } else { Err("not yet".to_owned()) }) }
+    };
+    localcluster::until(what, limit, asked).await.unwrap();
+}
+
+/// Watches for `span` that `ask` stays true: for promises that something does not happen.
+///
+/// # Panics
+/// As soon as it is false.
+pub async fn throughout<F>(what: &str, span: Duration, mut ask: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let end = tokio::time::Instant::now() + span;
+    while tokio::time::Instant::now() < end {
+        assert!(ask().await, "no longer true: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
