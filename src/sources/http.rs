@@ -15,7 +15,7 @@ use super::json::Parsed;
 use super::{Answer, Endpoint, SourceError, SourceOptions};
 
 /// Bodies up to this size are read by as many queries as there are turns, and parsed where they were read: about
-/// 9,000 series of 117 bytes, some 3 ms of work.
+/// 9,000 series of 117 bytes, 4 ms of work (measured; 100,000 take 50 ms).
 const SMALL_BODY: usize = 1024 * 1024;
 /// Larger ones, at the same time, over all servers. With 32 MiB each this bounds what bodies can hold to 64 MiB,
 /// however many servers answer with how much.
