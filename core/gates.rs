@@ -18,6 +18,11 @@ pub enum Gate {
     },
     /// The spec as it stands was refused; the last valid one serves to end cuts.
     InvalidSpec,
+    /// Nobody knows yet whether a cut would break the workload behind the Service.
+    Unchecked {
+        /// What stands in the way.
+        why: Arc<str>,
+    },
     /// The Service's selector does not hold the traffic key: a cut would change nothing.
     NotActivated,
     /// Decisions are shown, not carried out.
@@ -37,6 +42,7 @@ impl Gate {
             Self::StaleView { .. } => "StaleView",
             Self::Conflict { .. } => "Conflict",
             Self::InvalidSpec => "InvalidSpec",
+            Self::Unchecked { .. } => "Unchecked",
             Self::NotActivated => "NotActivated",
             Self::DryRun => "DryRun",
             Self::Blind { .. } => "Blind",
@@ -51,6 +57,7 @@ impl Gate {
             Self::StaleView { .. }
             | Self::Conflict { .. }
             | Self::InvalidSpec
+            | Self::Unchecked { .. }
             | Self::NotActivated
             | Self::DryRun => true,
         }
@@ -76,6 +83,7 @@ impl fmt::Display for Gate {
                 write!(f, "KubervisorService {with} governs some of the same pods: let only one select them")
             }
             Self::InvalidSpec => write!(f, "the spec was refused: see condition InitFailed"),
+            Self::Unchecked { why } => write!(f, "the workloads behind the Service are not checked yet: {why}"),
             Self::NotActivated => {
                 write!(
                     f,

@@ -311,7 +311,8 @@ impl Observer for Metrics {
 }
 
 /// Values of the label `gate`.
-const GATES: [&str; 6] = ["StaleView", "Conflict", "InvalidSpec", "NotActivated", "DryRun", "Blind"];
+const GATES: [&str; 7] =
+    ["StaleView", "Conflict", "InvalidSpec", "Unchecked", "NotActivated", "DryRun", "Blind"];
 
 fn service(id: &Identity) -> Service {
     Service { namespace: id.namespace.to_string(), name: id.name.to_string() }

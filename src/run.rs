@@ -1,5 +1,7 @@
 //! Where everything meets: builds the parts, starts the tasks, waits for the end.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +57,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if args.register_crds {
         register_crd(&client, &stop).await;
     }
+    let api_server = addresses(&config, args.allow_loopback_sources).await;
     while !stop.is_cancelled() {
         let (scope, settled) = scope(&args, &config, &client, &stop).await;
         let turn = stop.child_token();
@@ -66,6 +69,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             registry: &registry,
             metrics: &metrics,
             defaults: &defaults,
+            api_server: &api_server,
         };
         shared.start(&scope, &turn, &mut tasks)?;
         wait_for_end(&client, settled, &stop).await;
@@ -88,6 +92,8 @@ struct Shared<'a> {
     registry: &'a Arc<Registry>,
     metrics: &'a Metrics,
     defaults: &'a Defaults,
+    /// No source may be there: a question would carry nothing, but its answer might tell something.
+    api_server: &'a BTreeSet<IpAddr>,
 }
 
 impl Shared<'_> {
@@ -119,6 +125,7 @@ impl Shared<'_> {
         let options = SourceOptions {
             allow_loopback: self.args.allow_loopback_sources,
             observer: Arc::new(self.metrics.clone()),
+            refused_addresses: self.api_server.clone(),
             ..SourceOptions::default()
         };
         Ok(Parts {
@@ -228,6 +235,13 @@ fn defaults(args: &RunArgs) -> anyhow::Result<Defaults> {
     let url = args.prometheus_url.as_deref();
     let prometheus = url.map(Endpoint::parse).transpose();
     Ok(Defaults { prometheus: prometheus.map_err(|e| anyhow!("--prometheus-url: {e}"))? })
+}
+
+/// Where the API server listens, as far as names tell; loopback left out where sources may be there too.
+async fn addresses(config: &Config, allow_loopback: bool) -> BTreeSet<IpAddr> {
+    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let Ok(found) = tokio::net::lookup_host((host, 443)).await else { return BTreeSet::new() };
+    found.map(|address| address.ip()).filter(|ip| !(allow_loopback && ip.is_loopback())).collect()
 }
 
 /// Two crypto providers in one process make rustls panic at the first connection: ours is installed first.

@@ -17,7 +17,7 @@ use super::{
     ActivatorMode, ActivatorSpec, BreakerSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,
     DiscreteValueOutOfListSpec, KubervisorServiceSpec, LimitsSpec, Mode,
 };
-use crate::sources::{CustomQuestion, Endpoint, PromQuestion, Question, range_of};
+use crate::sources::{CustomQuestion, Endpoint, EndpointError, PromQuestion, Question, range_of};
 
 /// Periods below this are taken as this: no scrape is faster, and every evaluation costs a query.
 const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ const CUSTOM_TIMEOUT: Duration = Duration::from_secs(1);
 const PROMETHEUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Samples older than this (or two periods) say nothing.
 const MAX_SAMPLE_AGE: Duration = Duration::from_mins(1);
+/// Ranges of queries: a cut is never shorter than the range, and must end in bounded time.
+const LONGEST_RANGE: Duration = Duration::from_hours(24);
 /// Breakers in a spec.
 const BREAKERS_MAX: usize = 16;
 
@@ -159,6 +161,9 @@ impl Reader<'_> {
                 "{at}.promQL: its range could not be read here and is taken as 5 minutes; cuts last at least that long"
             ));
         }
+        if read.range > LONGEST_RANGE {
+            self.errors.push(format!("{at}.promQL: looks back more than a day, and a cut would last as long; shorten it"));
+        }
         read.range
     }
 
@@ -172,7 +177,7 @@ impl Reader<'_> {
                 self.deviation(&format!("{at}.continuousValueDeviation"), deviation, period)
             }
             (None, None, Some(service)) => {
-                let endpoint = self.endpoint(&format!("{at}.customService"), service)?;
+                let endpoint = self.endpoint(&format!("{at}.customService"), Endpoint::parse_page(service))?;
                 Some((Detector::Custom, Question::Custom(CustomQuestion { endpoint, timeout: CUSTOM_TIMEOUT })))
             }
             _ => {
@@ -231,7 +236,7 @@ impl Reader<'_> {
         let query = self.required(&format!("{}.promQL", asks.at), asks.query, "the query");
         let field = format!("{}.prometheusService", asks.at);
         let endpoint = match (asks.service.filter(|s| !s.is_empty()), &self.defaults.prometheus) {
-            (Some(service), _) => self.endpoint(&field, service),
+            (Some(service), _) => self.endpoint(&field, Endpoint::parse(service)),
             (None, Some(default)) => Some(default.clone()),
             (None, None) => {
                 self.errors.push(format!("{field}: name a Prometheus; the controller has no default (--prometheus-url)"));
@@ -322,8 +327,8 @@ impl Reader<'_> {
         }
     }
 
-    fn endpoint(&mut self, at: &str, text: &str) -> Option<Endpoint> {
-        match Endpoint::parse(text) {
+    fn endpoint(&mut self, at: &str, read: Result<Endpoint, EndpointError>) -> Option<Endpoint> {
+        match read {
             Ok(endpoint) => Some(endpoint),
             Err(error) => {
                 self.errors.push(format!("{at}: {error}"));
@@ -429,6 +434,13 @@ mod tests {
         let parsed = parse(&spec, &Defaults::default()).unwrap();
         assert_eq!(parsed.asked[0].period, Duration::from_secs(1));
         assert!(parsed.notes[0].contains("taken as 1 s"));
+    }
+
+    #[test]
+    fn a_query_that_looks_back_for_years_is_refused() {
+        let mut spec = discrete();
+        spec["breakers"][0]["discreteValueOutOfList"]["promQL"] = json!("sum by (pod) (increase(x[1000y]))");
+        assert!(errors(&spec)[0].contains("more than a day"));
     }
 
     #[test]

@@ -3,20 +3,25 @@
 //! Sent by one task from a bounded queue: an act never waits for its Event, and a burst that nobody could read is
 //! dropped and counted.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::api::{Api, ObjectMeta, PostParams};
 use kubervisor_core::notice::Notice;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Identity;
-use super::call;
+use super::{FIELD_MANAGER, call};
 use crate::api::{GROUP, VERSION};
 use crate::metrics::Metrics;
 
 /// Events that wait: a storm over 500 services with one each, twice. At 10 ms a write they are out in 10 s.
 const QUEUE: usize = 1_000;
+/// Characters of an object's name in the name of its Event; the API server takes 253 in all.
+const NAME_MAX: usize = 230;
 /// Characters of an Event's note that the API server takes.
 const NOTE_MAX: usize = 1_024;
 
@@ -48,34 +53,47 @@ impl Events {
     }
 }
 
-async fn send_all(
-    client: Client,
-    mut waiting: mpsc::Receiver<(Identity, Notice)>,
-    stop: CancellationToken,
-) {
-    let recorder = Recorder::new(client, Reporter { controller: GROUP.into(), instance: None });
+async fn send_all(client: Client, mut waiting: mpsc::Receiver<(Identity, Notice)>, stop: CancellationToken) {
     loop {
         let (id, notice) = tokio::select! {
             biased;
             next = waiting.recv() => match next { Some(next) => next, None => return },
             () = stop.cancelled() => return,
         };
+        let api: Api<Event> = Api::namespaced(client.clone(), &id.namespace);
         for regarding in references(&id, &notice) {
-            // In a namespace that is being deleted nothing can be created; that is no fault of anybody.
-            if let Err(error) = call(recorder.publish(&event(&notice), &regarding)).await {
-                tracing::debug!(%error, "an Event could not be written");
+            match call(api.create(&PostParams::default(), &event(&notice, regarding))).await {
+                // Told before, by a process that died after it: the name is made of what happened, not of when it
+                // was told.
+                Err(error) if error.code() == Some(409) => {}
+                // In a namespace that is being deleted nothing can be created; that is no fault of anybody.
+                Err(error) => tracing::debug!(%error, "an Event could not be written"),
+                Ok(_) => {}
             }
         }
     }
 }
 
-fn event(notice: &Notice) -> Event {
+/// Written without kube's recorder: that one folds a repeated reason into the first Event and keeps its old sentence,
+/// and the sentence is what an Event is for.
+fn event(notice: &Notice, regarding: ObjectReference) -> Event {
+    let kind = notice.kind.as_str();
+    let name: String = regarding.name.iter().flat_map(|n| n.chars()).take(NAME_MAX).collect();
     Event {
-        type_: if notice.kind.warns() { EventType::Warning } else { EventType::Normal },
-        reason: notice.kind.as_str().into(),
-        note: Some(notice.to_string().chars().take(NOTE_MAX).collect()),
-        action: notice.kind.as_str().into(),
-        secondary: None,
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:016x}", notice.id)),
+            namespace: regarding.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(Timestamp::now())),
+        type_: Some(if notice.kind.warns() { "Warning" } else { "Normal" }.into()),
+        reason: Some(kind.into()),
+        action: Some(kind.into()),
+        note: Some(notice.text.chars().take(NOTE_MAX).collect()),
+        regarding: Some(regarding),
+        reporting_controller: Some(GROUP.into()),
+        reporting_instance: Some(FIELD_MANAGER.into()),
+        ..Event::default()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod slim;
 pub mod snapshot;
 pub mod status;
 pub mod watch;
+pub mod workloads;
 
 use std::time::Duration;
 

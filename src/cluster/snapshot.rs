@@ -27,11 +27,13 @@ pub struct View {
     pub why: Vec<(Arc<str>, Box<str>)>,
     /// Members that carry our mark.
     pub marked: Vec<Marked>,
+    /// What the Service selects, traffic key aside.
+    pub selector: Vec<(String, String)>,
 }
 
 impl View {
     fn without_pods(service: ServiceView) -> Self {
-        Self { service, fleet: Fleet::default(), conflict: None, unlabelled: 0, why: vec![], marked: vec![] }
+        Self { service, fleet: Fleet::default(), conflict: None, unlabelled: 0, why: vec![], marked: vec![], selector: vec![] }
     }
 }
 
@@ -124,7 +126,8 @@ impl Cache {
         let held = ns.matching(&service.selector).filter(|(name, _)| ns.marked.contains(*name));
         let marked = held.map(|(name, pod)| marked(&state, namespace, ns, name, pod)).collect();
         let conflict = conflict(ns, uid, governor, service);
-        Some(View { service: seen, fleet, conflict, unlabelled, why, marked })
+        let selector = service.selector.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Some(View { service: seen, fleet, conflict, unlabelled, why, marked, selector })
     }
 
     /// Takes note of a write and lets it be sent, or says why not. `floor` gives the floor for a fleet of a size.

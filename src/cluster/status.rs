@@ -87,7 +87,7 @@ impl Facts<'_> {
         let all_blind = self.report.is_some_and(|r| !r.breakers.is_empty() && blind == r.breakers.len());
         if self.has("Conflict") {
             State::Conflict
-        } else if self.has("StaleView") || all_blind {
+        } else if self.has("StaleView") || self.has("Unchecked") || all_blind {
             State::Held
         } else if self.has("DryRun") {
             State::DryRun

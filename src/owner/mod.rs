@@ -6,6 +6,7 @@
 
 mod act;
 mod breaker;
+mod checked;
 mod kills;
 mod tell;
 
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::breaker::{Answered, Asking};
+use self::checked::{Checked, Known};
 use self::kills::Kills;
 use crate::api::{KubervisorServiceStatus, Parsed};
 use crate::cluster::apply::{Identity, Writer};
@@ -105,6 +107,7 @@ pub struct Owner {
     parts: Parts,
     inbox: Inbox,
     asking: Asking,
+    checked: Checked,
     /// The last valid policy: it ends cuts also while the spec is refused.
     policy: ServicePolicy,
     spec: Spec,
@@ -114,6 +117,8 @@ pub struct Owner {
     recent: VecDeque<String>,
     failing: BTreeMap<Arc<str>, SourceError>,
     seed: u64,
+    /// Specs taken so far.
+    specs: u64,
     /// Seen at the last tick, for notices of changes.
     last: tell::Last,
     report: Option<Report>,
@@ -128,6 +133,8 @@ impl Owner {
         let kills = Kills::stored(&inbox.stored.kills, parts.now().mono);
         Self {
             asking: Asking::new(parts.clone()),
+            checked: Checked::new(),
+            specs: 0,
             policy: ServicePolicy::returns_only(),
             memory: Memory::resumed(stored_size, parts.now()),
             status: StatusWriter::new(parts.client.clone(), &id, inbox.stored.clone()),
@@ -176,6 +183,7 @@ impl Owner {
 
     fn take_spec(&mut self) {
         self.spec = self.inbox.spec.borrow_and_update().clone();
+        self.specs += 1;
         let Ok(parsed) = &self.spec.parsed else {
             self.asking.stop();
             return;
@@ -200,6 +208,9 @@ impl Owner {
     async fn turn(&mut self, answers: &[Answered]) -> Duration {
         let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
         self.note_sources(answers);
+        if let Ok(parsed) = &self.spec.parsed {
+            self.checked.look(&self.parts, &self.id, &parsed.service, &view.selector, self.specs);
+        }
         let now = self.parts.now();
         self.kills.forget_old(now.mono);
         let freed = self.free_unheld(&view, now).await;
@@ -279,7 +290,12 @@ impl Owner {
         if let Some(conflict) = &view.conflict {
             gates.push(Gate::Conflict { with: Arc::clone(&conflict.with) });
         }
-        if self.spec.parsed.is_err() || self.query_refused() {
+        match self.checked.known() {
+            Known::Nothing(why) => gates.push(Gate::Unchecked { why }),
+            Known::Faults(faults) if !faults.is_empty() => gates.push(Gate::InvalidSpec),
+            Known::Faults(_) => {}
+        }
+        if (self.spec.parsed.is_err() || self.query_refused()) && !gates.contains(&Gate::InvalidSpec) {
             gates.push(Gate::InvalidSpec);
         }
         if view.service == (ServiceView::Usable { activated: false }) {

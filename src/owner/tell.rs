@@ -10,6 +10,7 @@ use kubervisor_core::policy::Mode;
 use kubervisor_core::traffic::Traffic;
 
 use super::Owner;
+use super::checked::Known;
 use crate::api::CutStatus;
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::{Facts, compose, stamp};
@@ -64,7 +65,7 @@ impl Owner {
     /// Dry run and a missing key are wishes of the user, not news.
     fn gate_news(&mut self) -> Option<(Kind, String)> {
         let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
-        let held = gates.iter().find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec"));
+        let held = gates.iter().find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked"));
         let held = held.map(ToString::to_string);
         if held == self.last.held {
             return None;
@@ -84,6 +85,9 @@ impl Owner {
         };
         let refused = self.failing.iter().filter(|(_, e)| matches!(e, SourceError::BadQuery));
         errors.extend(refused.map(|(breaker, e)| format!("spec.breakers[{breaker}]: {e}")));
+        if let Known::Faults(faults) = self.checked.known() {
+            errors.extend(faults.iter().cloned());
+        }
         errors
     }
 

@@ -1,0 +1,80 @@
+//! Whether the workloads behind the Service bear a cut.
+//!
+//! Asked beside the ticks, when the Service or the spec changes and now and then; a tick only reads what is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Parts;
+use crate::cluster::apply::Identity;
+use crate::cluster::workloads::faults;
+
+/// A workload may come without any change of spec or Service.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// What is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing yet, or nothing any more.
+    Nothing(Arc<str>),
+    /// Every workload that must not be cut, a sentence each.
+    Faults(Arc<[String]>),
+}
+
+/// Asks, and keeps the answer.
+pub(super) struct Checked {
+    asked: Option<(u64, Vec<(String, String)>)>,
+    at: Instant,
+    send: watch::Sender<Known>,
+}
+
+impl Checked {
+    pub(super) fn new() -> Self {
+        let (send, _) = watch::channel(Known::Nothing("they have just been asked for".into()));
+        Self { asked: None, at: Instant::now(), send }
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.send.borrow().clone()
+    }
+
+    /// Asks where something changed or the answer is old. `generation` counts the specs.
+    pub(super) fn look(
+        &mut self,
+        parts: &Parts,
+        id: &Identity,
+        service: &Arc<str>,
+        selector: &[(String, String)],
+        generation: u64,
+    ) {
+        let wanted = (generation, selector.to_vec());
+        let changed = self.asked.as_ref() != Some(&wanted);
+        let again = match self.known() {
+            Known::Nothing(_) => RETRY,
+            Known::Faults(_) => ASK_AGAIN,
+        };
+        if selector.is_empty() || !changed && self.at.elapsed() < again {
+            return;
+        }
+        if changed {
+            self.send.send_replace(Known::Nothing("the Service or the spec has just changed".into()));
+        }
+        (self.asked, self.at) = (Some(wanted), Instant::now());
+        let (client, send) = (parts.client.clone(), self.send.clone());
+        let (namespace, service) = (Arc::clone(&id.namespace), Arc::clone(service));
+        let (selector, told) = (selector.to_vec(), parts.cache.changed(&id.namespace, &id.uid));
+        tokio::spawn(async move {
+            let known = match faults(&client, &namespace, &service, &selector).await {
+                Ok(faults) => Known::Faults(faults.into()),
+                Err(error) => Known::Nothing(error.to_string().into()),
+            };
+            send.send_replace(known);
+            told.into_iter().for_each(|changed| changed.notify_one());
+        });
+    }
+}
