@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
+use kube::api::{Api, ListParams};
 use kube::{Client, Config};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Defaults, GROUP, PLURAL, VERSION, crd};
+use crate::api::{Defaults, GROUP, KubervisorService, PLURAL, VERSION, crd};
 use crate::args::{ReleaseArgs, RunArgs};
 use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
+use crate::cluster::call;
 use crate::cluster::crd::{Registered, register};
 use crate::cluster::events::Events;
 use crate::cluster::release::{Selectors, release_all};
@@ -30,6 +32,9 @@ use crate::{telemetry, web};
 
 /// Pause between two tries of something at start that the cluster does not allow yet.
 const START_RETRY: Duration = Duration::from_secs(2);
+/// A definition just stored is waited for: tries, and the pause between them.
+const SERVED_TRIES: u32 = 100;
+const SERVED_PAUSE: Duration = Duration::from_millis(100);
 /// A controller that may only look at its own namespace asks this often whether it may look at all.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// Time for writes under way at the end.
@@ -51,7 +56,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let registry = Arc::new(Registry::default());
     let cache = Arc::new(Cache::default());
-    let pages = web::Pages { metrics: metrics.clone(), cache: Arc::clone(&cache), registry: Arc::clone(&registry) };
+    let pages =
+        web::Pages { metrics: metrics.clone(), cache: Arc::clone(&cache), registry: Arc::clone(&registry) };
     let served = tokio::spawn(web::serve(listener, pages, stop.clone()));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "kubervisor starts");
     if args.register_crds {
@@ -197,8 +203,11 @@ async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &Cancella
             }
             Ok(false) => {
                 let own = config.default_namespace.clone();
-                tracing::info!(namespace = own, "looking after our own namespace only: pods may not be watched \
-                    everywhere; asked again every minute");
+                tracing::info!(
+                    namespace = own,
+                    "looking after our own namespace only: pods may not be watched \
+                    everywhere; asked again every minute"
+                );
                 return (Scope::Namespaces(vec![own]), false);
             }
             Err(error) => tracing::warn!(%error, "cannot ask what is allowed; trying again"),
@@ -214,12 +223,17 @@ async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &Cancella
 async fn register_crd(client: &Client, stop: &CancellationToken) {
     loop {
         match register(client).await {
-            Ok(Registered::Applied) => return tracing::info!("the CustomResourceDefinition is registered"),
+            Ok(Registered::Applied) => {
+                served(client).await;
+                return tracing::info!("the CustomResourceDefinition is registered");
+            }
             Ok(Registered::Newer) => {
                 return tracing::info!("a newer CustomResourceDefinition is served and left alone");
             }
             Ok(Registered::NotAllowed) => {
-                return tracing::info!("no right to register the CustomResourceDefinition; using the one served");
+                return tracing::info!(
+                    "no right to register the CustomResourceDefinition; using the one served"
+                );
             }
             Err(error) => tracing::warn!(%error, "the CustomResourceDefinition could not be registered yet"),
         }
@@ -227,6 +241,17 @@ async fn register_crd(client: &Client, stop: &CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(START_RETRY) => {}
+        }
+    }
+}
+
+/// A definition is served a moment after it is stored. The watch would wait for it too, with a warning.
+async fn served(client: &Client) {
+    let api: Api<KubervisorService> = Api::all(client.clone());
+    for _ in 0..SERVED_TRIES {
+        match call(api.list_metadata(&ListParams::default().limit(1))).await {
+            Err(error) if error.code() == Some(404) => tokio::time::sleep(SERVED_PAUSE).await,
+            Ok(_) | Err(_) => return,
         }
     }
 }
