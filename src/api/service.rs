@@ -41,8 +41,7 @@ pub struct KubervisorServiceSpec {
     /// Name of the Service, in the same namespace.
     #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: String,
-    /// Active: decisions are carried out. DryRun: the same decisions are shown and no pod is written. Disabled:
-    /// nothing is decided and every pod that was cut goes back. Default Active.
+    /// Described at the type: the definition takes an enum's description from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The rules. A pod is cut by the one that it breaks worst; all share one floor.
@@ -57,7 +56,8 @@ pub struct KubervisorServiceSpec {
     pub limits: Option<LimitsSpec>,
 }
 
-/// Whether decisions are carried out.
+/// Active: decisions are carried out. DryRun: the same decisions are shown and no pod is written. Disabled: nothing is
+/// decided and every pod that was cut goes back. Default Active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Mode {
     /// Carried out.
@@ -79,7 +79,7 @@ pub struct BreakerSpec {
     /// Unique within the service. It is written on the pods that this breaker cuts.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
     pub name: String,
-    /// Time between two evaluations. Default 5 s; less than 1 s is taken as 1 s.
+    /// Time between two evaluations. Default 5 s. Less than 1 s is taken as 1 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation_period: Option<Duration>,
     /// Pods that must keep traffic. Default 1. A fleet of two is touched only where this is set to 1 or less.
@@ -169,8 +169,7 @@ pub struct ContinuousValueDeviationSpec {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivatorSpec {
-    /// periodic: restored after each cut. retryAndKill: evicted once maxRetryCount cuts did not help.
-    /// retryAndPause: kept out for investigation then. Default periodic.
+    /// Described at the type: the definition takes an enum's description from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ActivatorMode>,
     /// First cut time. Default 10 s. A cut is never shorter than the query's window, one evaluation and one scrape.
@@ -186,7 +185,8 @@ pub struct ActivatorSpec {
     pub max_pause_count: Option<i64>,
 }
 
-/// What happens to a pod that keeps failing.
+/// periodic: restored after each cut. retryAndKill: evicted once maxRetryCount cuts did not help.
+/// retryAndPause: kept out for investigation then. Default periodic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ActivatorMode {

@@ -1,0 +1,45 @@
+//! What is generated is checked in, and this compares it: the CustomResourceDefinition, the reference of its fields
+//! and the reference of the flags.
+//!
+//! With `KUBERVISOR_GENERATE=1` (as `make crds reference` has it) the files are written instead.
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
+
+mod flags;
+mod schema;
+
+use std::path::Path;
+
+/// Compares a file of the repository with what it should be, or makes it so.
+fn generated(path: &str, wanted: &str, how: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    let at = found.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+    let at = at.unwrap_or_else(|| found.lines().count().min(wanted.lines().count()));
+    assert!(
+        found == wanted,
+        "{path} is not what the code gives; run `{how}` and commit it. Line {}:\n  is      {:?}\n  should  {:?}",
+        at + 1,
+        found.lines().nth(at),
+        wanted.lines().nth(at),
+    );
+}
+
+#[test]
+fn the_definition_checked_in_is_the_one_that_the_controller_registers() {
+    let yaml = serde_yaml_ng::to_string(&kubervisor::api::crd()).unwrap();
+    generated("crds/kubervisorservices.yaml", &yaml, "make crds");
+}
+
+#[test]
+fn the_reference_of_fields_is_that_of_the_schema() {
+    generated("docs/reference/kubervisorservice.md", &schema::reference(), "make reference");
+}
+
+#[test]
+fn the_reference_of_flags_is_that_of_the_program() {
+    generated("docs/reference/flags.md", &flags::reference(), "make reference");
+}
