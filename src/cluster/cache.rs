@@ -13,9 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::assumed::Assumed;
-use super::slim::{SlimMeta, SlimPod, SlimService, SlimServiceSpec};
-use super::watch::Sink;
-use crate::api::{Marks, TrafficLabel, key};
+use super::feed::{PodSink, ServiceSink};
+use crate::api::{Marks, TrafficLabel};
 
 /// Labels of a pod without the ones that we write, sorted by key.
 pub type LabelSet = Box<[(Arc<str>, Arc<str>)]>;
@@ -33,27 +32,27 @@ pub struct Cache {
 pub struct State {
     pub(super) namespaces: BTreeMap<Arc<str>, Namespace>,
     pub(super) assumed: Assumed,
-    pods: Feeds,
-    services: Feeds,
+    pub(super) pods: Feeds,
+    pub(super) services: Feeds,
     /// Pods that a Service with the key would reach if they had a label.
-    waiting: BTreeSet<(Arc<str>, Arc<str>)>,
+    pub(super) waiting: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// The watches of one kind: one for the whole cluster (no namespace), or one for each namespace.
-type Feeds = BTreeMap<Option<Arc<str>>, Feed>;
+pub(super) type Feeds = BTreeMap<Option<Arc<str>>, Feed>;
 
 /// How one watch stands.
 #[derive(Debug, Default)]
-struct Feed {
-    synced: bool,
-    proved: Option<Instant>,
+pub(super) struct Feed {
+    pub(super) synced: bool,
+    pub(super) proved: Option<Instant>,
 }
 
 /// One namespace.
 #[derive(Debug, Default)]
 pub struct Namespace {
     pub(super) pods: BTreeMap<Arc<str>, Pod>,
-    sets: BTreeMap<Arc<LabelSet>, BTreeSet<Arc<str>>>,
+    pub(super) sets: BTreeMap<Arc<LabelSet>, BTreeSet<Arc<str>>>,
     pub(super) services: BTreeMap<Arc<str>, Service>,
     pub(super) governors: BTreeMap<Arc<str>, Governor>,
     /// Pods that carry our mark.
@@ -68,7 +67,7 @@ pub struct Pod {
     pub(super) labels: Arc<LabelSet>,
     pub(super) ready_since: Timestamp,
     pub(super) marks: Option<Box<Marks>>,
-    list: u32,
+    pub(super) list: u32,
     pub(super) traffic: TrafficLabel,
     pub(super) workload: Workload,
     pub(super) ready: bool,
@@ -85,7 +84,7 @@ pub struct Service {
     /// The traffic key's value in the selector.
     pub(super) key: Option<Box<str>>,
     pub(super) external: bool,
-    list: u32,
+    pub(super) list: u32,
 }
 
 /// A KubervisorService, as far as other parts must know of it.
@@ -105,36 +104,44 @@ pub struct Governor {
 
 impl Namespace {
     /// Pods whose labels match, by name.
-    pub(super) fn matching<'a>(&'a self, selector: &'a LabelSet) -> impl Iterator<Item = (&'a Arc<str>, &'a Pod)> {
+    pub(super) fn matching<'a>(
+        &'a self,
+        selector: &'a LabelSet,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Pod)> {
         let sets = self.sets.iter().filter(|(labels, _)| matches(selector, labels));
         sets.flat_map(|(_, names)| names).filter_map(|name| Some((name, self.pods.get(name)?)))
     }
 
     /// The governors whose Service would reach a pod with these labels.
-    pub(super) fn governing<'a>(&'a self, labels: &'a LabelSet) -> impl Iterator<Item = (&'a Arc<str>, &'a Governor)> {
-        self.governors.iter().filter(|(_, g)| self.services.get(&g.service).is_some_and(|s| s.reaches(labels)))
+    pub(super) fn governing<'a>(
+        &'a self,
+        labels: &'a LabelSet,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Governor)> {
+        self.governors
+            .iter()
+            .filter(|(_, g)| self.services.get(&g.service).is_some_and(|s| s.reaches(labels)))
     }
 
-    fn tell(&self, labels: &LabelSet) {
+    pub(super) fn tell(&self, labels: &LabelSet) {
         self.governing(labels).for_each(|(_, g)| g.changed.notify_one());
     }
 
     /// Those that name the Service. Another one that it now meets finds out with its next evaluation.
-    fn tell_service(&self, service: &str) {
+    pub(super) fn tell_service(&self, service: &str) {
         self.governors.values().filter(|g| &*g.service == service).for_each(|g| g.changed.notify_one());
     }
 
-    fn tell_all(&self) {
+    pub(super) fn tell_all(&self) {
         self.governors.values().for_each(|g| g.changed.notify_one());
     }
 
     /// Whether a pod with these labels gets its traffic label from us.
-    fn labels_wanted(&self, labels: &LabelSet) -> bool {
+    pub(super) fn labels_wanted(&self, labels: &LabelSet) -> bool {
         let gated = |s: &Service| s.key.is_some() && s.reaches(labels);
         self.services.values().any(gated) || self.governing(labels).any(|(_, g)| g.labels)
     }
 
-    fn insert(&mut self, name: &Arc<str>, pod: Pod) {
+    pub(super) fn insert(&mut self, name: &Arc<str>, pod: Pod) {
         if let Some(names) = self.sets.get_mut(&pod.labels) {
             names.insert(Arc::clone(name));
         } else {
@@ -146,7 +153,7 @@ impl Namespace {
         self.pods.insert(Arc::clone(name), pod);
     }
 
-    fn remove(&mut self, name: &str) -> Option<Pod> {
+    pub(super) fn remove(&mut self, name: &str) -> Option<Pod> {
         let pod = self.pods.remove(name)?;
         self.marked.remove(name);
         if let Some(names) = self.sets.get_mut(&pod.labels) {
@@ -159,7 +166,7 @@ impl Namespace {
     }
 
     /// One set for all pods of a template.
-    fn shared(&self, labels: LabelSet) -> Arc<LabelSet> {
+    pub(super) fn shared(&self, labels: LabelSet) -> Arc<LabelSet> {
         match self.sets.get_key_value(&labels) {
             Some((known, _)) => Arc::clone(known),
             None => Arc::new(labels),
@@ -170,7 +177,7 @@ impl Namespace {
 impl Pod {
     /// Whether it carries our mark and is out, or was opened beside it. The original left breakAt on every pod that
     /// it restored: that alone is no mark on a pod with `yes`.
-    fn held(&self) -> bool {
+    pub(super) fn held(&self) -> bool {
         let Some(marks) = &self.marks else { return false };
         match self.traffic {
             TrafficLabel::Yes => self.opened_by_hand(),
@@ -194,7 +201,9 @@ impl Service {
 
 /// Whether `labels` has every pair of `selector`. Both are sorted by key.
 fn matches(selector: &LabelSet, labels: &LabelSet) -> bool {
-    selector.iter().all(|(k, v)| labels.binary_search_by(|(have, _)| have.cmp(k)).is_ok_and(|i| labels[i].1 == *v))
+    selector
+        .iter()
+        .all(|(k, v)| labels.binary_search_by(|(have, _)| have.cmp(k)).is_ok_and(|i| labels[i].1 == *v))
 }
 
 impl Cache {
@@ -213,13 +222,13 @@ impl Cache {
     /// Where the watch of pods of one namespace, or of all, delivers.
     #[must_use]
     pub fn pods(self: &Arc<Self>, scope: Option<Arc<str>>) -> PodSink {
-        PodSink { cache: Arc::clone(self), scope, list: 0 }
+        PodSink::new(Arc::clone(self), scope)
     }
 
     /// Where the watch of Services of one namespace, or of all, delivers.
     #[must_use]
     pub fn services(self: &Arc<Self>, scope: Option<Arc<str>>) -> ServiceSink {
-        ServiceSink { cache: Arc::clone(self), scope, list: 0 }
+        ServiceSink::new(Arc::clone(self), scope)
     }
 
     /// Whether every list has been complete once. Before that nothing may be decided.
@@ -305,9 +314,10 @@ impl Cache {
         self.queue_labels(&mut self.lock(), namespace);
     }
 
-    fn queue_labels(&self, state: &mut State, namespace: &str) {
+    pub(super) fn queue_labels(&self, state: &mut State, namespace: &str) {
         let Some((namespace, ns)) = state.namespaces.get_key_value(namespace) else { return };
-        let lacks = |pod: &Pod| pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;
+        let lacks =
+            |pod: &Pod| pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;
         let found: Vec<_> = ns
             .sets
             .iter()
@@ -334,234 +344,4 @@ pub struct Unlabelled {
     pub uid: Arc<str>,
     /// resourceVersion.
     pub version: u64,
-}
-
-impl State {
-    fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
-        let finished = matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        if finished {
-            self.delete_pod(&object.metadata);
-            return None;
-        }
-        let (namespace, ns) = entry(&mut self.namespaces, &object.metadata.namespace);
-        let former = ns.remove(&object.metadata.name);
-        let pod = pod_of(ns, &object, former.as_ref(), list);
-        if let Some(former) = former {
-            if former.uid != pod.uid {
-                self.assumed.gone(&former.uid);
-            }
-            if former.labels != pod.labels {
-                ns.tell(&former.labels);
-            }
-        }
-        self.assumed.seen(&pod.uid, pod.version, pod.terminating);
-        ns.tell(&pod.labels);
-        let name: Arc<str> = Arc::from(object.metadata.name);
-        let lacks = pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;
-        let wanted = lacks && ns.labels_wanted(&pod.labels);
-        ns.insert(&name, pod);
-        wanted.then_some((namespace, name))
-    }
-
-    fn delete_pod(&mut self, meta: &SlimMeta) {
-        let Some(ns) = self.namespaces.get_mut(meta.namespace.as_str()) else { return };
-        if let Some(pod) = ns.remove(&meta.name) {
-            self.assumed.gone(&pod.uid);
-            ns.tell(&pod.labels);
-        }
-    }
-
-    /// Removes pods that the list just completed did not have.
-    fn sweep_pods(&mut self, scope: Option<&Arc<str>>, list: u32) {
-        let within = |name: &Arc<str>| scope.is_none_or(|scope| scope == name);
-        for (_, ns) in self.namespaces.iter_mut().filter(|(name, _)| within(name)) {
-            let lost: Vec<_> = ns.pods.iter().filter(|(_, p)| p.list != list).map(|(n, _)| Arc::clone(n)).collect();
-            for name in lost {
-                if let Some(pod) = ns.remove(&name) {
-                    self.assumed.gone(&pod.uid);
-                    ns.tell(&pod.labels);
-                }
-            }
-        }
-    }
-
-    fn sweep_services(&mut self, scope: Option<&Arc<str>>, list: u32) {
-        let within = |name: &Arc<str>| scope.is_none_or(|scope| scope == name);
-        for (_, ns) in self.namespaces.iter_mut().filter(|(name, _)| within(name)) {
-            let before = ns.services.len();
-            ns.services.retain(|_, s| s.list == list);
-            if ns.services.len() != before {
-                ns.tell_all();
-            }
-        }
-        self.namespaces.retain(|_, ns| {
-            !ns.pods.is_empty() || !ns.services.is_empty() || !ns.governors.is_empty()
-        });
-    }
-}
-
-fn entry<'a>(namespaces: &'a mut BTreeMap<Arc<str>, Namespace>, name: &str) -> (Arc<str>, &'a mut Namespace) {
-    let name = match namespaces.get_key_value(name) {
-        Some((known, _)) => Arc::clone(known),
-        None => Arc::from(name),
-    };
-    let ns = namespaces.entry(Arc::clone(&name)).or_default();
-    (name, ns)
-}
-
-fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> Pod {
-    let meta = &object.metadata;
-    let former = former.filter(|f| *f.uid == *meta.uid);
-    let ready = object.status.conditions.iter().find(|c| c.type_ == "Ready");
-    let since = ready.and_then(|c| c.last_transition_time.as_deref()).or(meta.creation_timestamp.as_deref());
-    let traffic = TrafficLabel::of(meta.labels.get(key::TRAFFIC).map(String::as_str));
-    let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
-    Pod {
-        uid: former.map_or_else(|| Arc::from(meta.uid.as_str()), |f| Arc::clone(&f.uid)),
-        version: meta.resource_version.parse().unwrap_or(0),
-        labels: former.filter(|f| same_labels(&f.labels, meta)).map_or_else(
-            || ns.shared(label_set(meta)),
-            |f| Arc::clone(&f.labels),
-        ),
-        ready_since: since.and_then(|t| t.parse().ok()).unwrap_or(Timestamp::MAX),
-        marks: Marks::read(&meta.labels, &meta.annotations),
-        list,
-        traffic,
-        workload: workload(meta),
-        ready: ready.is_some_and(|c| c.status == "True"),
-        terminating: meta.deletion_timestamp.is_some(),
-        unlabelled_by_hand: traffic == TrafficLabel::Absent && former.is_some_and(lost),
-    }
-}
-
-fn ours(label: &str) -> bool {
-    matches!(label, key::TRAFFIC | key::NAME | key::STRATEGY)
-}
-
-fn label_set(meta: &SlimMeta) -> LabelSet {
-    let pairs = meta.labels.iter().filter(|(k, _)| !ours(k));
-    pairs.map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect()
-}
-
-fn same_labels(set: &LabelSet, meta: &SlimMeta) -> bool {
-    let pairs = meta.labels.iter().filter(|(k, _)| !ours(k));
-    pairs.map(|(k, v)| (k.as_str(), v.as_str())).eq(set.iter().map(|(k, v)| (&**k, &**v)))
-}
-
-fn workload(meta: &SlimMeta) -> Workload {
-    match meta.owner_references.iter().find(|o| o.controller).map(|o| o.kind.as_str()) {
-        None => Workload::Bare,
-        Some("StatefulSet") => Workload::StatefulSet,
-        // A mirror pod's owner is its node.
-        Some("DaemonSet" | "Node") => Workload::DaemonSet,
-        Some(_) => Workload::Replaced,
-    }
-}
-
-/// See [`Cache::pods`].
-#[derive(Debug)]
-pub struct PodSink {
-    cache: Arc<Cache>,
-    scope: Option<Arc<str>>,
-    /// Lists that have begun; objects remember the last one that had them.
-    list: u32,
-}
-
-impl PodSink {
-    fn feed<'a>(&self, state: &'a mut State) -> &'a mut Feed {
-        state.pods.entry(self.scope.clone()).or_default()
-    }
-}
-
-impl Sink<SlimPod> for PodSink {
-    fn begin(&mut self) {
-        self.list += 1;
-    }
-
-    fn apply(&mut self, object: SlimPod) {
-        let mut state = self.cache.lock();
-        if let Some(waiting) = state.apply_pod(object, self.list) {
-            state.waiting.insert(waiting);
-            self.cache.unlabelled.notify_one();
-        }
-    }
-
-    fn delete(&mut self, object: SlimPod) {
-        self.cache.lock().delete_pod(&object.metadata);
-    }
-
-    fn end(&mut self) {
-        let mut state = self.cache.lock();
-        state.sweep_pods(self.scope.as_ref(), self.list);
-        self.feed(&mut state).synced = true;
-    }
-
-    fn proved(&mut self, at: Instant) {
-        self.feed(&mut self.cache.lock()).proved = Some(at);
-    }
-
-    fn failed(&mut self, error: &str) {
-        tracing::warn!(resource = "pods", error, "the watch failed and is tried again");
-    }
-}
-
-/// See [`Cache::services`].
-#[derive(Debug)]
-pub struct ServiceSink {
-    cache: Arc<Cache>,
-    scope: Option<Arc<str>>,
-    /// Lists that have begun; objects remember the last one that had them.
-    list: u32,
-}
-
-impl ServiceSink {
-    fn feed<'a>(&self, state: &'a mut State) -> &'a mut Feed {
-        state.services.entry(self.scope.clone()).or_default()
-    }
-}
-
-impl Sink<SlimService> for ServiceSink {
-    fn begin(&mut self) {
-        self.list += 1;
-    }
-
-    fn apply(&mut self, object: SlimService) {
-        let mut state = self.cache.lock();
-        let (namespace, ns) = entry(&mut state.namespaces, &object.metadata.namespace);
-        ns.services.insert(Arc::from(object.metadata.name.as_str()), service_of(object.spec, self.list));
-        ns.tell_service(&object.metadata.name);
-        self.cache.queue_labels(&mut state, &namespace);
-    }
-
-    fn delete(&mut self, object: SlimService) {
-        let mut state = self.cache.lock();
-        if let Some(ns) = state.namespaces.get_mut(object.metadata.namespace.as_str()) {
-            ns.services.remove(object.metadata.name.as_str());
-            ns.tell_service(&object.metadata.name);
-        }
-    }
-
-    fn end(&mut self) {
-        let mut state = self.cache.lock();
-        state.sweep_services(self.scope.as_ref(), self.list);
-        self.feed(&mut state).synced = true;
-    }
-
-    fn proved(&mut self, at: Instant) {
-        self.feed(&mut self.cache.lock()).proved = Some(at);
-    }
-
-    fn failed(&mut self, error: &str) {
-        tracing::warn!(resource = "services", error, "the watch failed and is tried again");
-    }
-}
-
-fn service_of(spec: SlimServiceSpec, list: u32) -> Service {
-    let mut selector = spec.selector.unwrap_or_default();
-    Service {
-        key: selector.remove(key::TRAFFIC).map(Into::into),
-        selector: selector.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
-        external: spec.type_.as_deref() == Some("ExternalName"),
-        list,
-    }
 }

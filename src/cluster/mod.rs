@@ -8,6 +8,7 @@ pub mod assumed;
 pub mod cache;
 pub mod crd;
 pub mod events;
+pub mod feed;
 pub mod release;
 pub mod scope;
 pub mod slim;

@@ -1,0 +1,253 @@
+//! What the watches of pods and Services do to the index.
+//!
+//! Takes objects as they come; gives records in as few bytes as they take, tells the owners whose pods changed, and
+//! queues pods that lack their label.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubervisor_core::fleet::Workload;
+use tokio::time::Instant;
+
+use super::cache::{Cache, Feed, LabelSet, Namespace, Pod, Service, State};
+use super::slim::{SlimMeta, SlimPod, SlimService, SlimServiceSpec};
+use super::watch::Sink;
+use crate::api::{Marks, TrafficLabel, key};
+
+impl State {
+    fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
+        let finished = matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if finished {
+            self.delete_pod(&object.metadata);
+            return None;
+        }
+        let (namespace, ns) = entry(&mut self.namespaces, &object.metadata.namespace);
+        let former = ns.remove(&object.metadata.name);
+        let pod = pod_of(ns, &object, former.as_ref(), list);
+        if let Some(former) = former {
+            if former.uid != pod.uid {
+                self.assumed.gone(&former.uid);
+            }
+            if former.labels != pod.labels {
+                ns.tell(&former.labels);
+            }
+        }
+        self.assumed.seen(&pod.uid, pod.version, pod.terminating);
+        ns.tell(&pod.labels);
+        let name: Arc<str> = Arc::from(object.metadata.name);
+        let lacks = pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;
+        let wanted = lacks && ns.labels_wanted(&pod.labels);
+        ns.insert(&name, pod);
+        wanted.then_some((namespace, name))
+    }
+
+    fn delete_pod(&mut self, meta: &SlimMeta) {
+        let Some(ns) = self.namespaces.get_mut(meta.namespace.as_str()) else { return };
+        if let Some(pod) = ns.remove(&meta.name) {
+            self.assumed.gone(&pod.uid);
+            ns.tell(&pod.labels);
+        }
+    }
+
+    /// Removes pods that the list just completed did not have.
+    fn sweep_pods(&mut self, scope: Option<&Arc<str>>, list: u32) {
+        let within = |name: &Arc<str>| scope.is_none_or(|scope| scope == name);
+        for (_, ns) in self.namespaces.iter_mut().filter(|(name, _)| within(name)) {
+            let lost: Vec<_> =
+                ns.pods.iter().filter(|(_, p)| p.list != list).map(|(n, _)| Arc::clone(n)).collect();
+            for name in lost {
+                if let Some(pod) = ns.remove(&name) {
+                    self.assumed.gone(&pod.uid);
+                    ns.tell(&pod.labels);
+                }
+            }
+        }
+    }
+
+    fn sweep_services(&mut self, scope: Option<&Arc<str>>, list: u32) {
+        let within = |name: &Arc<str>| scope.is_none_or(|scope| scope == name);
+        for (_, ns) in self.namespaces.iter_mut().filter(|(name, _)| within(name)) {
+            let before = ns.services.len();
+            ns.services.retain(|_, s| s.list == list);
+            if ns.services.len() != before {
+                ns.tell_all();
+            }
+        }
+        self.namespaces
+            .retain(|_, ns| !ns.pods.is_empty() || !ns.services.is_empty() || !ns.governors.is_empty());
+    }
+}
+
+fn entry<'a>(namespaces: &'a mut BTreeMap<Arc<str>, Namespace>, name: &str) -> (Arc<str>, &'a mut Namespace) {
+    let name = match namespaces.get_key_value(name) {
+        Some((known, _)) => Arc::clone(known),
+        None => Arc::from(name),
+    };
+    let ns = namespaces.entry(Arc::clone(&name)).or_default();
+    (name, ns)
+}
+
+fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> Pod {
+    let meta = &object.metadata;
+    let former = former.filter(|f| *f.uid == *meta.uid);
+    let ready = object.status.conditions.iter().find(|c| c.type_ == "Ready");
+    let since = ready.and_then(|c| c.last_transition_time.as_deref()).or(meta.creation_timestamp.as_deref());
+    let traffic = TrafficLabel::of(meta.labels.get(key::TRAFFIC).map(String::as_str));
+    let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
+    Pod {
+        uid: former.map_or_else(|| Arc::from(meta.uid.as_str()), |f| Arc::clone(&f.uid)),
+        version: meta.resource_version.parse().unwrap_or(0),
+        labels: former
+            .filter(|f| same_labels(&f.labels, meta))
+            .map_or_else(|| ns.shared(label_set(meta)), |f| Arc::clone(&f.labels)),
+        ready_since: since.and_then(|t| t.parse().ok()).unwrap_or(Timestamp::MAX),
+        marks: Marks::read(&meta.labels, &meta.annotations),
+        list,
+        traffic,
+        workload: workload(meta),
+        ready: ready.is_some_and(|c| c.status == "True"),
+        terminating: meta.deletion_timestamp.is_some(),
+        unlabelled_by_hand: traffic == TrafficLabel::Absent && former.is_some_and(lost),
+    }
+}
+
+fn ours(label: &str) -> bool {
+    matches!(label, key::TRAFFIC | key::NAME | key::STRATEGY)
+}
+
+fn label_set(meta: &SlimMeta) -> LabelSet {
+    let pairs = meta.labels.iter().filter(|(k, _)| !ours(k));
+    pairs.map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect()
+}
+
+fn same_labels(set: &LabelSet, meta: &SlimMeta) -> bool {
+    let pairs = meta.labels.iter().filter(|(k, _)| !ours(k));
+    pairs.map(|(k, v)| (k.as_str(), v.as_str())).eq(set.iter().map(|(k, v)| (&**k, &**v)))
+}
+
+fn workload(meta: &SlimMeta) -> Workload {
+    match meta.owner_references.iter().find(|o| o.controller).map(|o| o.kind.as_str()) {
+        None => Workload::Bare,
+        Some("StatefulSet") => Workload::StatefulSet,
+        // A mirror pod's owner is its node.
+        Some("DaemonSet" | "Node") => Workload::DaemonSet,
+        Some(_) => Workload::Replaced,
+    }
+}
+
+/// See [`Cache::pods`].
+#[derive(Debug)]
+pub struct PodSink {
+    cache: Arc<Cache>,
+    scope: Option<Arc<str>>,
+    /// Lists that have begun; objects remember the last one that had them.
+    list: u32,
+}
+
+impl PodSink {
+    pub(super) fn new(cache: Arc<Cache>, scope: Option<Arc<str>>) -> Self {
+        Self { cache, scope, list: 0 }
+    }
+
+    fn feed<'a>(&self, state: &'a mut State) -> &'a mut Feed {
+        state.pods.entry(self.scope.clone()).or_default()
+    }
+}
+
+impl Sink<SlimPod> for PodSink {
+    fn begin(&mut self) {
+        self.list += 1;
+    }
+
+    fn apply(&mut self, object: SlimPod) {
+        let mut state = self.cache.lock();
+        if let Some(waiting) = state.apply_pod(object, self.list) {
+            state.waiting.insert(waiting);
+            self.cache.unlabelled.notify_one();
+        }
+    }
+
+    fn delete(&mut self, object: SlimPod) {
+        self.cache.lock().delete_pod(&object.metadata);
+    }
+
+    fn end(&mut self) {
+        let mut state = self.cache.lock();
+        state.sweep_pods(self.scope.as_ref(), self.list);
+        self.feed(&mut state).synced = true;
+    }
+
+    fn proved(&mut self, at: Instant) {
+        self.feed(&mut self.cache.lock()).proved = Some(at);
+    }
+
+    fn failed(&mut self, error: &str) {
+        tracing::warn!(resource = "pods", error, "the watch failed and is tried again");
+    }
+}
+
+/// See [`Cache::services`].
+#[derive(Debug)]
+pub struct ServiceSink {
+    cache: Arc<Cache>,
+    scope: Option<Arc<str>>,
+    /// Lists that have begun; objects remember the last one that had them.
+    list: u32,
+}
+
+impl ServiceSink {
+    pub(super) fn new(cache: Arc<Cache>, scope: Option<Arc<str>>) -> Self {
+        Self { cache, scope, list: 0 }
+    }
+
+    fn feed<'a>(&self, state: &'a mut State) -> &'a mut Feed {
+        state.services.entry(self.scope.clone()).or_default()
+    }
+}
+
+impl Sink<SlimService> for ServiceSink {
+    fn begin(&mut self) {
+        self.list += 1;
+    }
+
+    fn apply(&mut self, object: SlimService) {
+        let mut state = self.cache.lock();
+        let (namespace, ns) = entry(&mut state.namespaces, &object.metadata.namespace);
+        ns.services.insert(Arc::from(object.metadata.name.as_str()), service_of(object.spec, self.list));
+        ns.tell_service(&object.metadata.name);
+        self.cache.queue_labels(&mut state, &namespace);
+    }
+
+    fn delete(&mut self, object: SlimService) {
+        let mut state = self.cache.lock();
+        if let Some(ns) = state.namespaces.get_mut(object.metadata.namespace.as_str()) {
+            ns.services.remove(object.metadata.name.as_str());
+            ns.tell_service(&object.metadata.name);
+        }
+    }
+
+    fn end(&mut self) {
+        let mut state = self.cache.lock();
+        state.sweep_services(self.scope.as_ref(), self.list);
+        self.feed(&mut state).synced = true;
+    }
+
+    fn proved(&mut self, at: Instant) {
+        self.feed(&mut self.cache.lock()).proved = Some(at);
+    }
+
+    fn failed(&mut self, error: &str) {
+        tracing::warn!(resource = "services", error, "the watch failed and is tried again");
+    }
+}
+
+fn service_of(spec: SlimServiceSpec, list: u32) -> Service {
+    let mut selector = spec.selector.unwrap_or_default();
+    Service {
+        key: selector.remove(key::TRAFFIC).map(Into::into),
+        selector: selector.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
+        external: spec.type_.as_deref() == Some("ExternalName"),
+        list,
+    }
+}
