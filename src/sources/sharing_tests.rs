@@ -1,3 +1,5 @@
+//! Who shares a query with whom, and for how long its answer is kept.
+
 use futures::future::join_all;
 use kubervisor_core::sample::Samples;
 

@@ -1,3 +1,5 @@
+//! Bodies of answers to samples, on recorded and on made-up ones.
+
 use super::*;
 
 macro_rules! recorded {
