@@ -83,7 +83,9 @@ impl fmt::Display for Gate {
                 write!(f, "KubervisorService {with} governs some of the same pods: let only one select them")
             }
             Self::InvalidSpec => write!(f, "the spec was refused: see condition InitFailed"),
-            Self::Unchecked { why } => write!(f, "the workloads behind the Service are not checked yet: {why}"),
+            Self::Unchecked { why } => {
+                write!(f, "the workloads behind the Service are not checked yet: {why}")
+            }
             Self::NotActivated => {
                 write!(
                     f,

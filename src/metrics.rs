@@ -258,8 +258,11 @@ impl Metrics {
             inner.held.get_or_create(&labels).set(i64::from(on));
         }
         for breaker in &report.breakers {
-            let counts =
-                [("healthy", breaker.healthy), ("anomalous", breaker.anomalous), ("unknown", breaker.unknown)];
+            let counts = [
+                ("healthy", breaker.healthy),
+                ("anomalous", breaker.anomalous),
+                ("unknown", breaker.unknown),
+            ];
             for (verdict, count) in counts {
                 let labels = Verdicts {
                     namespace: namespace.clone(),

@@ -125,7 +125,8 @@ impl Process {
             ProcessSignal::Freeze => Signal::STOP,
             ProcessSignal::Thaw => Signal::CONT,
         };
-        let group = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process without a number")?;
+        let group =
+            i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process without a number")?;
         kill_process_group(group, signal).with_context(|| format!("{} is gone", self.name))
     }
 

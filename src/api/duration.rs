@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// Units that humantime reads and that mean one length: years and months do not, and are left out.
-const TEXT: &str =
-    r"^([0-9]+(nanos|nsec|ns|micros|usec|us|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w) ?)+$";
+const TEXT: &str = r"^([0-9]+(nanos|nsec|ns|micros|usec|us|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w) ?)+$";
 /// A year: longer than any period that makes sense, short enough that no sum overflows.
 const LONGEST: Std = Std::from_hours(24 * 366);
 
@@ -25,9 +24,10 @@ impl Duration {
     /// A sentence, where the value is neither a number of seconds from 0 to a year nor a readable text.
     pub fn length(&self) -> Result<Std, String> {
         let length = match &self.0 {
-            Value::Number(seconds) => {
-                seconds.as_f64().and_then(|s| Std::try_from_secs_f64(s).ok()).ok_or_else(|| self.unreadable())?
-            }
+            Value::Number(seconds) => seconds
+                .as_f64()
+                .and_then(|s| Std::try_from_secs_f64(s).ok())
+                .ok_or_else(|| self.unreadable())?,
             Value::String(text) if !text.contains(['y', 'M']) && !text.contains("mon") => {
                 humantime::parse_duration(text).map_err(|_| self.unreadable())?
             }
@@ -110,9 +110,16 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_in_a_sentence() {
-        for value in
-            [json!(-1), json!(true), json!("soon"), json!(""), json!([]), json!({}), json!("1y"), json!("2 months")]
-        {
+        for value in [
+            json!(-1),
+            json!(true),
+            json!("soon"),
+            json!(""),
+            json!([]),
+            json!({}),
+            json!("1y"),
+            json!("2 months"),
+        ] {
             let error = length(value.clone()).unwrap_err();
             assert!(error.contains("is not a duration"), "{value}: {error}");
         }

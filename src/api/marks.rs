@@ -103,7 +103,10 @@ pub struct Marks {
 impl Marks {
     /// Reads a pod's labels and annotations. Garbage in one of them is as good as its absence; nothing fails.
     #[must_use]
-    pub fn read(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<Box<Self>> {
+    pub fn read(
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Option<Box<Self>> {
         let label = |k: &str| labels.get(k).map(|v| Arc::from(v.as_str()));
         let time = |k: &str| annotations.get(k).map(|v| v.parse::<Timestamp>().ok());
         let marks = Self {
@@ -139,7 +142,9 @@ pub fn traffic(label: TrafficLabel, marks: Option<&Marks>) -> Traffic {
     match (label, cut) {
         (TrafficLabel::Absent, _) => Traffic::Unlabelled,
         // Only what our own name still stands on: the original left breakAt on every pod that it restored.
-        (TrafficLabel::Yes, Some(cut)) if marks.is_some_and(|m| m.name.is_some()) => Traffic::OpenedByHand(cut),
+        (TrafficLabel::Yes, Some(cut)) if marks.is_some_and(|m| m.name.is_some()) => {
+            Traffic::OpenedByHand(cut)
+        }
         (TrafficLabel::Yes, _) => Traffic::Open,
         (TrafficLabel::No, Some(cut)) => Traffic::Cut(cut),
         (TrafficLabel::No, None) => Traffic::CutByHand,
@@ -149,7 +154,8 @@ pub fn traffic(label: TrafficLabel, marks: Option<&Marks>) -> Traffic {
 }
 
 fn strikes(annotations: &BTreeMap<String, String>) -> Strikes {
-    let stored = annotations.get(key::STRIKES).and_then(|t| serde_json::from_str::<BTreeMap<String, u32>>(t).ok());
+    let stored =
+        annotations.get(key::STRIKES).and_then(|t| serde_json::from_str::<BTreeMap<String, u32>>(t).ok());
     if let Some(stored) = stored {
         return Strikes(stored.into_iter().take(STRIKES_MAX).map(|(b, k)| (Arc::from(b), k)).collect());
     }

@@ -11,9 +11,7 @@ mod status;
 
 pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
 pub use duration::Duration;
-pub use marks::{
-    Marks, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
-};
+pub use marks::{Marks, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic};
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
     ActivatorMode, ActivatorSpec, BreakerSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kubervisor_core::detector::{Detector, Deviation, Discrete, Lists};
 use kubervisor_core::policy::{
-    ActivatorMode as CoreMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits, MAX_CUT_PERCENT,
-    Mode as CoreServiceMode, SCRAPE_INTERVAL, ServicePolicy,
+    ActivatorMode as CoreMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits,
+    MAX_CUT_PERCENT, Mode as CoreServiceMode, SCRAPE_INTERVAL, ServicePolicy,
 };
 use serde_json::Value;
 
@@ -123,7 +123,11 @@ impl Reader<'_> {
         let own = spec.activator.as_ref().unwrap_or(&none);
         let activator = self.activator(&format!("{at}.activator"), default, own);
         let floor = FloorPolicy {
-            count: self.count(&format!("{at}.minPodsAvailableCount"), spec.min_pods_available_count, 1_000_000),
+            count: self.count(
+                &format!("{at}.minPodsAvailableCount"),
+                spec.min_pods_available_count,
+                1_000_000,
+            ),
             percent: self.count(&format!("{at}.minPodsAvailableRatio"), spec.min_pods_available_ratio, 100),
         };
         // Last: without a detector there is nothing to return, and every other fault has been found by now.
@@ -162,7 +166,9 @@ impl Reader<'_> {
             ));
         }
         if read.range > LONGEST_RANGE {
-            self.errors.push(format!("{at}.promQL: looks back more than a day, and a cut would last as long; shorten it"));
+            self.errors.push(format!(
+                "{at}.promQL: looks back more than a day, and a cut would last as long; shorten it"
+            ));
         }
         read.range
     }
@@ -177,8 +183,12 @@ impl Reader<'_> {
                 self.deviation(&format!("{at}.continuousValueDeviation"), deviation, period)
             }
             (None, None, Some(service)) => {
-                let endpoint = self.endpoint(&format!("{at}.customService"), Endpoint::parse_page(service))?;
-                Some((Detector::Custom, Question::Custom(CustomQuestion { endpoint, timeout: CUSTOM_TIMEOUT })))
+                let endpoint =
+                    self.endpoint(&format!("{at}.customService"), Endpoint::parse_page(service))?;
+                Some((
+                    Detector::Custom,
+                    Question::Custom(CustomQuestion { endpoint, timeout: CUSTOM_TIMEOUT }),
+                ))
             }
             _ => {
                 self.errors.push(format!(
@@ -207,8 +217,7 @@ impl Reader<'_> {
             pod: spec.pod_name_key.as_deref(),
         };
         let question = self.prometheus(&asks, key.clone(), period);
-        let rule =
-            Discrete { lists: lists?, tolerance: tolerance.into(), min_activity: min_activity.into() };
+        let rule = Discrete { lists: lists?, tolerance: tolerance.into(), min_activity: min_activity.into() };
         key.and(Some((Detector::Discrete(rule), question?)))
     }
 
@@ -220,7 +229,8 @@ impl Reader<'_> {
     ) -> Option<(Detector, Question)> {
         let max_percent = spec.max_deviation_percent.unwrap_or(75.0);
         if !max_percent.is_finite() || max_percent < 0.0 {
-            self.errors.push(format!("{at}.maxDeviationPercent: {max_percent} is not a percentage of 0 or more"));
+            self.errors
+                .push(format!("{at}.maxDeviationPercent: {max_percent} is not a percentage of 0 or more"));
         }
         let asks = Asks {
             at,
@@ -239,7 +249,9 @@ impl Reader<'_> {
             (Some(service), _) => self.endpoint(&field, Endpoint::parse(service)),
             (None, Some(default)) => Some(default.clone()),
             (None, None) => {
-                self.errors.push(format!("{field}: name a Prometheus; the controller has no default (--prometheus-url)"));
+                self.errors.push(format!(
+                    "{field}: name a Prometheus; the controller has no default (--prometheus-url)"
+                ));
                 None
             }
         };
@@ -411,11 +423,14 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let mut spec = breaker(&json!({"discreteValueOutOfList": {"promQL": null}, "minPodsAvailableRatio": 101}));
+        let mut spec =
+            breaker(&json!({"discreteValueOutOfList": {"promQL": null}, "minPodsAvailableRatio": 101}));
         spec["defaultActivator"] = json!({"period": true});
         spec["limits"] = json!({"maxCutsPerPeriod": "ten%"});
         let told = errors(&spec).join("\n");
-        for field in ["promQL", "key", "goodValues", "prometheusService", "Ratio", "period", "maxCutsPerPeriod"] {
+        for field in
+            ["promQL", "key", "goodValues", "prometheusService", "Ratio", "period", "maxCutsPerPeriod"]
+        {
             assert!(told.contains(field), "{field} is missing in:\n{told}");
         }
     }
@@ -423,8 +438,10 @@ mod tests {
     #[test]
     fn no_detector_and_two_detectors_are_refused() {
         assert!(errors(&breaker(&json!({})))[0].contains("exactly one"));
-        assert!(errors(&breaker(&json!({"customService": "a:1/x", "continuousValueDeviation": {}})))[0]
-            .contains("exactly one"));
+        assert!(
+            errors(&breaker(&json!({"customService": "a:1/x", "continuousValueDeviation": {}})))[0]
+                .contains("exactly one")
+        );
     }
 
     #[test]

@@ -137,7 +137,8 @@ impl Writer {
     /// What the server said.
     pub async fn label(&self, pod: &Unlabelled) -> Result<(), CallError> {
         let Ok(_slot) = self.slots.acquire().await else { return Ok(()) };
-        let pod = PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
+        let pod =
+            PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
         self.request(&pod, None, &open_patch()).await
     }
 

@@ -133,8 +133,12 @@ async fn open_selectors(client: &Client, cache: &Cache) {
             let patch = serde_json::json!({"spec": {"selector": {key::TRAFFIC: null}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
             match call(api.patch(name, &params, &Patch::Merge(patch))).await {
-                Ok(_) => tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector"),
-                Err(error) => tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet"),
+                Ok(_) => {
+                    tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector")
+                }
+                Err(error) => {
+                    tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet")
+                }
             }
         }
         // The watch shows what was done.
@@ -165,7 +169,11 @@ async fn still_held(client: &Client, scope: &Scope) -> anyhow::Result<Vec<String
             Some(namespace) => Api::namespaced(client.clone(), namespace),
         };
         for pod in call(api.list_metadata(&params)).await?.items {
-            let name = format!("{}/{}", pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
+            let name = format!(
+                "{}/{}",
+                pod.metadata.namespace.unwrap_or_default(),
+                pod.metadata.name.unwrap_or_default()
+            );
             let marks = Marks::read(
                 &pod.metadata.labels.unwrap_or_default(),
                 &pod.metadata.annotations.unwrap_or_default(),
@@ -191,10 +199,13 @@ mod tests {
 
     #[test]
     fn only_a_404_that_names_the_object_proves_that_it_is_gone() {
-        let details = serde_json::json!({"name": "pick", "group": "kubervisor.k8s.io", "kind": "kubervisorservices"});
+        let details =
+            serde_json::json!({"name": "pick", "group": "kubervisor.k8s.io", "kind": "kubervisorservices"});
         let name: Arc<str> = "pick".into();
         let status = |code: u16, details: Option<&serde_json::Value>| {
-            refused(serde_json::json!({"status": "Failure", "code": code, "message": "", "reason": "", "details": details}))
+            refused(
+                serde_json::json!({"status": "Failure", "code": code, "message": "", "reason": "", "details": details}),
+            )
         };
         assert!(object_is_missing(&status(404, Some(&details)), &name));
         assert!(!object_is_missing(&status(404, None), &name));

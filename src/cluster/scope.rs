@@ -57,5 +57,7 @@ pub async fn cluster_allowed(client: &Client) -> Result<bool, CallError> {
         ..SelfSubjectAccessReview::default()
     };
     let answer = call(Api::all(client.clone()).create(&PostParams::default(), &review)).await?;
-    Ok(answer.status.is_some_and(|s: k8s_openapi::api::authorization::v1::SubjectAccessReviewStatus| s.allowed))
+    Ok(answer
+        .status
+        .is_some_and(|s: k8s_openapi::api::authorization::v1::SubjectAccessReviewStatus| s.allowed))
 }

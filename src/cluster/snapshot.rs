@@ -33,7 +33,15 @@ pub struct View {
 
 impl View {
     fn without_pods(service: ServiceView) -> Self {
-        Self { service, fleet: Fleet::default(), conflict: None, unlabelled: 0, why: vec![], marked: vec![], selector: vec![] }
+        Self {
+            service,
+            fleet: Fleet::default(),
+            conflict: None,
+            unlabelled: 0,
+            why: vec![],
+            marked: vec![],
+            selector: vec![],
+        }
     }
 }
 
@@ -70,9 +78,15 @@ impl ServiceView {
     pub fn fault(self) -> Option<&'static str> {
         match self {
             Self::Missing => Some("the Service does not exist: create it, or correct spec.service"),
-            Self::External => Some("the Service is of type ExternalName and has no pods: name one with a selector"),
-            Self::NoSelector => Some("the Service's selector is empty, traffic key aside: it would govern every pod of the namespace"),
-            Self::OddKey => Some("the Service's selector holds kubervisor/traffic with another value than \"yes\": correct it"),
+            Self::External => {
+                Some("the Service is of type ExternalName and has no pods: name one with a selector")
+            }
+            Self::NoSelector => Some(
+                "the Service's selector is empty, traffic key aside: it would govern every pod of the namespace",
+            ),
+            Self::OddKey => Some(
+                "the Service's selector holds kubervisor/traffic with another value than \"yes\": correct it",
+            ),
             Self::Usable { .. } => None,
         }
     }

@@ -141,7 +141,12 @@ fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Condition> {
         ("ServiceNotAvailable", fault.is_some(), "Service", fault.unwrap_or_default().to_owned()),
         ("Failed", !failing.is_empty(), "Source", failing.join("; ")),
         ("Ready", ready, if ready { "Evaluating" } else { reason }, facts.notes.join("; ")),
-        ("Activated", activated, if activated { "SelectorHoldsKey" } else { "SelectorLacksKey" }, String::new()),
+        (
+            "Activated",
+            activated,
+            if activated { "SelectorHoldsKey" } else { "SelectorLacksKey" },
+            String::new(),
+        ),
         ("LabelsComplete", fault.is_none() && facts.unlabelled == 0, "Labels", labels),
         ("Held", !gates.is_empty(), first, gates.join("; ")),
         ("FloorReached", floor, "Floor", if floor { budget } else { String::new() }),
@@ -232,7 +237,12 @@ impl StatusWriter {
     /// Continues from the status that is stored.
     #[must_use]
     pub fn new(client: Client, id: &Identity, stored: KubervisorServiceStatus) -> Self {
-        Self { api: Api::namespaced(client, &id.namespace), name: id.name.to_string(), written: stored, at: None }
+        Self {
+            api: Api::namespaced(client, &id.namespace),
+            name: id.name.to_string(),
+            written: stored,
+            at: None,
+        }
     }
 
     /// The status that was written last.
@@ -244,7 +254,8 @@ impl StatusWriter {
     /// Whether something waits to be written, and how long.
     #[must_use]
     pub fn due(&self, status: &KubervisorServiceStatus) -> Option<Duration> {
-        if urgent(status) != urgent(&self.written) || self.at.is_none() && without_times(status) != without_times(&self.written)
+        if urgent(status) != urgent(&self.written)
+            || self.at.is_none() && without_times(status) != without_times(&self.written)
         {
             return Some(Duration::ZERO);
         }
@@ -281,7 +292,8 @@ impl StatusWriter {
     }
 
     async fn patch(&self, patch: &Value) -> Result<u64, CallError> {
-        let params = PatchParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PatchParams::default() };
         let answer = call(self.api.patch_status(&self.name, &params, &Patch::Merge(patch))).await?;
         Ok(answer.metadata.resource_version.and_then(|v| v.parse().ok()).unwrap_or(0))
     }
@@ -300,7 +312,12 @@ fn without_times(status: &KubervisorServiceStatus) -> KubervisorServiceStatus {
 fn urgent(status: &KubervisorServiceStatus) -> KubervisorServiceStatus {
     let mut status = KubervisorServiceStatus { pod_count: None, ..status.clone() };
     if let Some(fleet) = &mut status.fleet {
-        *fleet = FleetStatus { cut: fleet.cut, paused: fleet.paused, floor: fleet.floor, ..FleetStatus::default() };
+        *fleet = FleetStatus {
+            cut: fleet.cut,
+            paused: fleet.paused,
+            floor: fleet.floor,
+            ..FleetStatus::default()
+        };
     }
     for breaker in &mut status.breakers {
         *breaker = BreakerStatus {

@@ -165,7 +165,10 @@ impl Watch {
         loop {
             let request = self.request.list(&params).map_err(|e| e.to_string())?;
             let page = timeout(Duration::from_mins(1), self.client.request::<Page<T>>(request));
-            let page = page.await.map_err(|_| "a page of the list timed out".to_owned())?.map_err(|e| e.to_string())?;
+            let page = page
+                .await
+                .map_err(|_| "a page of the list timed out".to_owned())?
+                .map_err(|e| e.to_string())?;
             sink.proved(Instant::now());
             page.items.into_iter().for_each(|object| sink.apply(object));
             match page.metadata.continue_.filter(|c| !c.is_empty()) {

@@ -98,7 +98,12 @@ pub async fn faults(
     Ok(found)
 }
 
-fn fault(kind: &str, workload: &SlimWorkload, service: &str, selector: &[(String, String)]) -> Option<String> {
+fn fault(
+    kind: &str,
+    workload: &SlimWorkload,
+    service: &str,
+    selector: &[(String, String)],
+) -> Option<String> {
     let (name, spec) = (&workload.metadata.name, &workload.spec);
     if kind == "StatefulSet" && spec.service_name.as_deref() == Some(service) {
         return Some(format!(
@@ -143,7 +148,8 @@ mod tests {
         let labels = json!({"matchLabels": {"app": "pear", "kubervisor/traffic": "yes"}});
         let expressions = json!({"matchExpressions": [{"key": "kubervisor/traffic", "operator": "Exists"}]});
         for selector in [labels, expressions] {
-            let text = told("ReplicaSet", json!({"selector": selector, "template": template("pear")})).unwrap();
+            let text =
+                told("ReplicaSet", json!({"selector": selector, "template": template("pear")})).unwrap();
             assert!(text.contains("press") && text.contains("would be replaced"), "{text}");
         }
     }

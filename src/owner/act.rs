@@ -136,7 +136,9 @@ impl Owner {
                 let breaker = breaker.as_deref().unwrap_or("an unknown breaker");
                 (
                     Kind::PodPaused,
-                    format!("paused after {strikes} cuts by {breaker}: it stays out until a person looks at it"),
+                    format!(
+                        "paused after {strikes} cuts by {breaker}: it stays out until a person looks at it"
+                    ),
                 )
             }
             What::Evict { breaker, strikes } => {

@@ -73,7 +73,12 @@ mod tests {
 
     fn evict(pod: usize) -> Action {
         let what = What::Evict { breaker: None, strikes: 3 };
-        Action { pod: format!("pear-{pod}").into(), uid: format!("uid-{pod}").into(), resource_version: 7, what }
+        Action {
+            pod: format!("pear-{pod}").into(),
+            uid: format!("uid-{pod}").into(),
+            resource_version: 7,
+            what,
+        }
     }
 
     fn at(second: i64) -> Timestamp {

@@ -319,7 +319,9 @@ impl Owner {
             _ if self.spec.parsed.is_err() => None,
             (Mode::Disabled, _) => Some("mode Disabled"),
             (Mode::DryRun, _) => Some("mode DryRun"),
-            (_, ServiceView::Usable { activated: false }) => Some("the Service's selector does not hold the key"),
+            (_, ServiceView::Usable { activated: false }) => {
+                Some("the Service's selector does not hold the key")
+            }
             _ => None,
         };
         let mut freed = false;

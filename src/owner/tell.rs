@@ -65,7 +65,9 @@ impl Owner {
     /// Dry run and a missing key are wishes of the user, not news.
     fn gate_news(&mut self) -> Option<(Kind, String)> {
         let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
-        let held = gates.iter().find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked"));
+        let held = gates
+            .iter()
+            .find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked"));
         let held = held.map(ToString::to_string);
         if held == self.last.held {
             return None;
@@ -133,7 +135,10 @@ fn activation(activated: bool) -> (Kind, String) {
     if activated {
         (Kind::Activated, "the Service's selector holds kubervisor/traffic now: cuts work".to_owned())
     } else {
-        (Kind::Deactivated, "the Service's selector no longer holds kubervisor/traffic: cuts are ended".to_owned())
+        (
+            Kind::Deactivated,
+            "the Service's selector no longer holds kubervisor/traffic: cuts are ended".to_owned(),
+        )
     }
 }
 
@@ -157,4 +162,3 @@ fn cut_rows(view: &View) -> Vec<CutStatus> {
     };
     view.fleet.members.iter().filter_map(row).collect()
 }
-

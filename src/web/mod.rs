@@ -51,10 +51,13 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
 }
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
-    let waits = [(pages.cache.synced(), "pods and services"), (pages.registry.synced(), "kubervisorservices")];
+    let waits =
+        [(pages.cache.synced(), "pods and services"), (pages.registry.synced(), "kubervisorservices")];
     match waits.into_iter().find(|(synced, _)| !synced) {
         None => (StatusCode::OK, "ready\n".to_owned()),
-        Some((_, what)) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the first list of {what}\n")),
+        Some((_, what)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the first list of {what}\n"))
+        }
     }
 }
 

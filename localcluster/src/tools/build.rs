@@ -101,7 +101,13 @@ fn run_go(tool: Tool, root: &Path, output: &Path) -> anyhow::Result<()> {
     let inherited: Vec<_> = std::env::vars_os().filter_map(readable).collect();
     let env = go_env(root, &inherited);
     let args = go_args(tool, version, output)?;
-    let go = ProcessSpec { name: "go", program: Path::new("go"), args: &args, dir: source.path(), env: Some(&env) };
+    let go = ProcessSpec {
+        name: "go",
+        program: Path::new("go"),
+        args: &args,
+        dir: source.path(),
+        env: Some(&env),
+    };
     let mut process = Process::spawn(&go)?;
     let status = with_progress(tool, || process.wait())?;
     anyhow::ensure!(

@@ -62,8 +62,12 @@ struct Inner {
 impl FakeSource {
     /// Answers for pods of `namespace`; at first with no series and no bad pod.
     pub async fn start(namespace: &str) -> Self {
-        let inner =
-            Inner { namespace: namespace.into(), fake: Fake::Empty, bad: BTreeSet::new(), answers: Vec::new() };
+        let inner = Inner {
+            namespace: namespace.into(),
+            fake: Fake::Empty,
+            bad: BTreeSet::new(),
+            answers: Vec::new(),
+        };
         let state = Arc::new(Mutex::new(inner));
         let routes = Router::new()
             .route("/api/v1/query", post(query).get(query))
@@ -138,7 +142,8 @@ async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
         Fake::Hang => std::future::pending().await,
         _ => {}
     }
-    let bad = matches!(&fake, Fake::Counts(c) | Fake::Warned(c) if c.values().any(|(_, errors)| *errors > 0.0));
+    let bad =
+        matches!(&fake, Fake::Counts(c) | Fake::Warned(c) if c.values().any(|(_, errors)| *errors > 0.0));
     state.lock().unwrap().answers.push((Instant::now(), bad));
     body(&fake, &namespace)
 }
@@ -154,11 +159,14 @@ fn body(fake: &Fake, namespace: &str) -> Response {
             axum::Json(answer).into_response()
         }
         Fake::EveryValue(value) => {
-            let row = json!({"metric": {"code": "500", "pod": "any", "namespace": namespace}, "value": [1, value]});
+            let row =
+                json!({"metric": {"code": "500", "pod": "any", "namespace": namespace}, "value": [1, value]});
             axum::Json(vector(vec![row])).into_response()
         }
         Fake::Empty | Fake::Slow(_) | Fake::Hang => axum::Json(vector(vec![])).into_response(),
-        Fake::Scalar => axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response(),
+        Fake::Scalar => {
+            axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response()
+        }
         Fake::Status(status) => {
             let body = json!({"status": "error", "errorType": "internal", "error": "s3cret of the server"});
             (StatusCode::from_u16(*status).unwrap(), axum::Json(body)).into_response()
@@ -167,7 +175,9 @@ fn body(fake: &Fake, namespace: &str) -> Response {
             let body = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
             (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
         }
-        Fake::Html => ([(header::CONTENT_TYPE, "text/html")], "<html><body>hello</body></html>").into_response(),
+        Fake::Html => {
+            ([(header::CONTENT_TYPE, "text/html")], "<html><body>hello</body></html>").into_response()
+        }
         Fake::Truncated => {
             let whole = vector(rows(&counts(["a", "b"], &["a"]), namespace)).to_string();
             whole[..whole.len() / 2].to_owned().into_response()
@@ -178,8 +188,6 @@ fn body(fake: &Fake, namespace: &str) -> Response {
 }
 
 fn rows(counts: &BTreeMap<String, (f64, f64)>, namespace: &str) -> Vec<Value> {
-    let row = |pod: &str, code: &str, count: f64| {
-        json!({"metric": {"code": code, "pod": pod, "namespace": namespace}, "value": [1, count.to_string()]})
-    };
+    let row = |pod: &str, code: &str, count: f64| json!({"metric": {"code": code, "pod": pod, "namespace": namespace}, "value": [1, count.to_string()]});
     counts.iter().flat_map(|(pod, (good, bad))| [row(pod, "200", *good), row(pod, "500", *bad)]).collect()
 }

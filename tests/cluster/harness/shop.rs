@@ -92,7 +92,8 @@ impl Shop {
     /// Waits until exactly `count` pods are behind the Service.
     pub async fn serves(&self, count: usize) {
         let observer = self.observer();
-        eventually(&format!("{count} pods serve"), SOON, || async { observer.serving().len() == count }).await;
+        eventually(&format!("{count} pods serve"), SOON, || async { observer.serving().len() == count })
+            .await;
     }
 
     pub fn observer(&self) -> Observer {
@@ -106,7 +107,10 @@ impl Shop {
 
     /// The same behind a fault proxy.
     pub fn controller_at(&self, server: Option<&str>) -> ControllerArgs {
-        ControllerArgs { kubeconfig: self.kubeconfig(server), args: vec![format!("--namespace={}", self.namespace)] }
+        ControllerArgs {
+            kubeconfig: self.kubeconfig(server),
+            args: vec![format!("--namespace={}", self.namespace)],
+        }
     }
 
     fn kubeconfig(&self, server: Option<&str>) -> PathBuf {
@@ -177,7 +181,8 @@ impl Shop {
 
     /// Waits until exactly these pods are cut.
     pub async fn cut_are(&self, names: &[&str]) {
-        eventually(&format!("cut are {names:?}"), SOON, || async { self.labelled("no").await == names }).await;
+        eventually(&format!("cut are {names:?}"), SOON, || async { self.labelled("no").await == names })
+            .await;
     }
 
     /// Sets or, with null, removes labels and annotations of a pod, as a person would.
@@ -200,13 +205,15 @@ impl Shop {
     /// Waits for an Event of this reason whose note contains this text.
     pub async fn told(&self, reason: &str, text: &str) {
         let what = format!("an Event {reason} with {text:?}");
-        let found = || async { self.events().await.iter().any(|(r, note)| r == reason && note.contains(text)) };
+        let found =
+            || async { self.events().await.iter().any(|(r, note)| r == reason && note.contains(text)) };
         eventually(&what, SOON, found).await;
     }
 
     /// Reasons and notes of all Events about this namespace's objects.
     pub async fn events(&self) -> Vec<(String, String)> {
-        let api: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api: Api<k8s_openapi::api::events::v1::Event> =
+            Api::namespaced(self.client.clone(), &self.namespace);
         let list = api.list(&ListParams::default()).await.unwrap();
         let text = |event: k8s_openapi::api::events::v1::Event| {
             (event.reason.unwrap_or_default(), event.note.unwrap_or_default())
@@ -217,7 +224,8 @@ impl Shop {
 
 /// The rights that the documentation asks for, and no more, for the user `controller`.
 fn grant(cluster: &Cluster) {
-    let rights = include_str!("../../../demo/manifests/rights.yaml").replace("name: kubervisor", "name: controller");
+    let rights =
+        include_str!("../../../demo/manifests/rights.yaml").replace("name: kubervisor", "name: controller");
     // By the server: two tests at once would both find nothing and both create.
     let words = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
     let applied = cluster.kubectl("admin", &words, Some(&rights)).unwrap();
@@ -251,9 +259,12 @@ pub fn custom_breaker(name: &str, source: &super::FakeSource) -> Value {
 
 /// A breaker over codes, asking the fake Prometheus.
 pub fn discrete_breaker(name: &str, source: &super::FakeSource) -> Value {
-    breaker(name, &json!({"discreteValueOutOfList": {
-        "prometheusService": source.prometheus(),
-        "promQL": "sum by (code, namespace, pod) (increase(http_requests_total[1s]))",
-        "key": "code", "podNamekey": "pod", "goodValues": ["200"],
-    }}))
+    breaker(
+        name,
+        &json!({"discreteValueOutOfList": {
+            "prometheusService": source.prometheus(),
+            "promQL": "sum by (code, namespace, pod) (increase(http_requests_total[1s]))",
+            "key": "code", "podNamekey": "pod", "goodValues": ["200"],
+        }}),
+    )
 }
