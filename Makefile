@@ -1,13 +1,61 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# Where cargo puts what it builds.
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+# Always the whole workspace, tests' dependencies included: another selection means other features, and everything
+# would be built a second time.
+WORKSPACE := --workspace --locked
 
 .PHONY: help
 help: ## What can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## All programs, into target/debug
+	$(CARGO) build $(WORKSPACE) --bins --examples
 
 .PHONY: check
-check: ## The bar of every commit: format, lints, unit tests (no cluster)
+check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
+	$(CARGO) test $(WORKSPACE) --quiet --lib --bins --test tidy --test crds --test compat
+
+.PHONY: lint
+lint: ## Format and lints
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) test --workspace --lib --bins --quiet
-	$(CARGO) test --quiet --test tidy --test crds
+	$(CARGO) clippy $(WORKSPACE) --all-targets --quiet -- -D warnings
+
+.PHONY: test
+test: ## Everything: unit, property and cluster tests, each level counted
+	tests/run
+
+.PHONY: tools
+tools: build ## The control plane's programs; built from their Go modules once, 10 minutes
+	$(BIN)/localcluster tools
+
+.PHONY: demo
+demo: build ## Watch it work: a control plane, a shop, four incidents (KEEP=1 leaves it running)
+	$(BIN)/demo
+
+.PHONY: readme
+readme: build ## Runs the demo and puts its list of promises into README.md
+	$(BIN)/demo --promises-file $(BIN)/promises.txt
+	awk -v list=$(BIN)/promises.txt '\
+	  /<!-- promises -->/ { print; print "```text"; while ((getline line < list) > 0) print line; print "```"; skip = 1 } \
+	  /<!-- end of promises -->/ { skip = 0 } \
+	  !skip' README.md > $(BIN)/README.md
+	cp $(BIN)/README.md README.md
+
+.PHONY: crds
+crds: build ## Writes crds/ from the types
+	$(BIN)/kubervisor crds > crds/kubervisorservices.yaml
+
+.PHONY: reference
+reference: ## Writes docs/reference/ from the schema and the flags
+	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds reference
+
+.PHONY: fixtures
+fixtures: build ## Records the answers of a real Prometheus that the tests of sources use
+	$(BIN)/examples/record_prometheus
+
+.PHONY: clean
+clean: ## Removes what was built here (the control plane's programs stay in the user's cache)
+	$(CARGO) clean

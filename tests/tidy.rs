@@ -86,6 +86,31 @@ fn every_metric_is_documented() {
     assert!(missing.is_empty(), "not in docs/reference/metrics.md: {missing:?}");
 }
 
+#[test]
+fn every_dependency_is_allowed_by_deny_toml() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let mut faults = refused_packages(&rules, &lock);
+    let packages = packages();
+    assert!(packages.len() > 100, "cargo lists {} packages only", packages.len());
+    let refused = packages.iter().filter(|(_, licence)| !licence_allowed(&rules, licence));
+    faults.extend(refused.map(|(name, licence)| format!("{name}: licence {licence}")));
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+/// Name and licence of every package of this platform. Offline: all of them have been fetched to build this test.
+fn packages() -> Vec<(String, String)> {
+    let rustc = Command::new("rustc").arg("-vV").output().unwrap();
+    let told = String::from_utf8(rustc.stdout).unwrap();
+    let host = told.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let flags = ["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host];
+    let metadata = Command::new(env!("CARGO")).args(flags).current_dir(root()).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages.map(|package| (text(&package["name"]), text(&package["license"]))).collect()
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -283,6 +308,45 @@ fn undocumented_metrics(code: &str, page: &str) -> Vec<String> {
     missing
 }
 
+/// The texts within a list of `deny.toml`.
+fn list<'a>(rules: &'a str, key: &str) -> Vec<&'a str> {
+    let start = rules.find(&format!("\n{key} = [")).map_or(rules.len(), |at| at + key.len() + 5);
+    let entries = rules[start..].split("\n]").next().unwrap_or_default();
+    let entries = if entries.lines().next().is_some_and(|l| l.contains(']')) {
+        entries.lines().next().unwrap_or_default()
+    } else {
+        entries
+    };
+    let lines = entries.lines().map(|line| line.split(" #").next().unwrap_or_default());
+    lines.flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
+}
+
+/// By an SPDX expression: all parts of one of its alternatives.
+fn licence_allowed(rules: &str, licence: &str) -> bool {
+    let allowed = list(rules, "allow");
+    let plain = licence.replace(['(', ')'], " ").replace('/', " OR ");
+    // Where both words occur, "a AND b" binds tighter only by brackets, which no package here nests deeper than once.
+    let parts: Vec<_> = plain.split(" AND ").collect();
+    parts.iter().all(|part| part.split(" OR ").any(|one| allowed.contains(&one.trim())))
+}
+
+/// Banned crates, and those of another source than the registry.
+fn refused_packages(rules: &str, lock: &str) -> Vec<String> {
+    let (banned, registries) = (list(rules, "deny"), list(rules, "allow-registry"));
+    let mut refused = Vec::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let of = |key: &str| {
+            package.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
+        };
+        let name = of("name").unwrap_or_default();
+        let known = |source: &str| registries.iter().any(|r| source.strip_prefix("registry+") == Some(*r));
+        if banned.contains(&name) || !of("source").is_none_or(known) {
+            refused.push(name.to_owned());
+        }
+    }
+    refused
+}
+
 fn found(file: &Source, bad: impl Fn(&str) -> bool) -> Vec<(usize, String)> {
     let lines = file.code.lines().enumerate();
     lines.filter(|(_, line)| bad(line)).map(|(number, line)| (number + 1, line.trim().to_owned())).collect()
@@ -445,6 +509,31 @@ mod bites {
             "press", "Time", y);"#;
         assert_eq!(undocumented_metrics(code, "`kubervisor_pears_total`"), ["press"]);
         assert!(undocumented_metrics(code, "`kubervisor_pears` `kubervisor_press_seconds`").is_empty());
+    }
+
+    const RULES: &str = "\nallow = [\n  \"MIT\", # short\n  \"ISC\",\n]\ndeny = [\n  # x\n  { name = \"openssl\" },\n]\nallow-registry = [\"https://here\"]\n";
+
+    #[test]
+    fn a_licence_that_nobody_allowed_is_found() {
+        let allowed = |licence| licence_allowed(RULES, licence);
+        assert!(
+            allowed("MIT")
+                && allowed("GPL-3.0 OR MIT")
+                && allowed("GPL-3.0/MIT")
+                && allowed("(GPL-3.0 OR MIT) AND ISC")
+        );
+        assert!(
+            !allowed("GPL-3.0")
+                && !allowed("MIT AND GPL-3.0")
+                && !allowed("")
+                && !allowed("GPL-3.0 AND (MIT OR ISC)")
+        );
+    }
+
+    #[test]
+    fn a_banned_crate_and_a_foreign_source_are_found() {
+        let lock = "[[package]]\nname = \"a\"\nsource = \"registry+https://here\"\n[[package]]\nname = \"openssl\"\nsource = \"registry+https://here\"\n[[package]]\nname = \"b\"\nsource = \"git+https://here\"\n[[package]]\nname = \"own\"\n";
+        assert_eq!(refused_packages(RULES, lock), ["openssl", "b"]);
     }
 
     #[test]

@@ -134,10 +134,10 @@ async fn open_selectors(client: &Client, cache: &Cache) {
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
             match call(api.patch(name, &params, &Patch::Merge(patch))).await {
                 Ok(_) => {
-                    tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector")
+                    tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector");
                 }
                 Err(error) => {
-                    tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet")
+                    tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet");
                 }
             }
         }
