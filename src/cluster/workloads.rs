@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn told(kind: &str, spec: Value) -> Option<String> {
+    fn told(kind: &str, spec: &Value) -> Option<String> {
         let workload = serde_json::from_value(json!({"metadata": {"name": "press"}, "spec": spec})).unwrap();
         fault(kind, &workload, "juice", &[("app".to_owned(), "pear".to_owned())])
     }
@@ -149,7 +149,7 @@ mod tests {
         let expressions = json!({"matchExpressions": [{"key": "kubervisor/traffic", "operator": "Exists"}]});
         for selector in [labels, expressions] {
             let text =
-                told("ReplicaSet", json!({"selector": selector, "template": template("pear")})).unwrap();
+                told("ReplicaSet", &json!({"selector": selector, "template": template("pear")})).unwrap();
             assert!(text.contains("press") && text.contains("would be replaced"), "{text}");
         }
     }
@@ -157,14 +157,14 @@ mod tests {
     #[test]
     fn other_peoples_workloads_and_ordinary_ones_are_no_fault() {
         let holds = json!({"matchLabels": {"kubervisor/traffic": "yes"}});
-        assert_eq!(told("ReplicaSet", json!({"selector": holds, "template": template("plum")})), None);
+        assert_eq!(told("ReplicaSet", &json!({"selector": holds, "template": template("plum")})), None);
         let plain = json!({"matchLabels": {"app": "pear"}});
-        assert_eq!(told("ReplicaSet", json!({"selector": plain, "template": template("pear")})), None);
+        assert_eq!(told("ReplicaSet", &json!({"selector": plain, "template": template("pear")})), None);
     }
 
     #[test]
     fn the_service_that_governs_a_statefulset_is_found() {
-        assert!(told("StatefulSet", json!({"serviceName": "juice"})).unwrap().contains("governs"));
-        assert_eq!(told("StatefulSet", json!({"serviceName": "other"})), None);
+        assert!(told("StatefulSet", &json!({"serviceName": "juice"})).unwrap().contains("governs"));
+        assert_eq!(told("StatefulSet", &json!({"serviceName": "other"})), None);
     }
 }
