@@ -327,10 +327,9 @@ fn urgent(status: &KubervisorServiceStatus) -> KubervisorServiceStatus {
             ..BreakerStatus::default()
         };
     }
-    for condition in &mut status.conditions {
-        // Sums in a message flicker too; they go out with the next change.
-        condition.message = None;
-    }
+    // The sums in these messages flicker too.
+    let sums = |c: &&mut Condition| matches!(&*c.type_, "FloorReached" | "LabelsComplete");
+    status.conditions.iter_mut().filter(sums).for_each(|c| c.message = None);
     status
 }
 

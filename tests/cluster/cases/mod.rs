@@ -1,3 +1,6 @@
 //! One file a chapter.
 
+mod floor;
+mod hands;
 mod main_job;
+mod services;

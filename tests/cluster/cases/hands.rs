@@ -1,0 +1,109 @@
+//! People's hands on labels, and what the original left on pods.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+
+/// A shop whose custom service condemns the first pod, which is cut.
+async fn with_one_cut(prefix: &str) -> (Shop, FakeSource, Controller, String) {
+    let shop = Shop::open(prefix, 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[0].clone();
+    source.name_bad([bad.as_str()]);
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": 20});
+    shop.govern(json!({"breakers": [breaker]})).await;
+    shop.cut_are(&[&bad]).await;
+    (shop, source, controller, bad)
+}
+
+fn marks(pod: &k8s_openapi::api::core::v1::Pod) -> Value {
+    json!({"labels": pod.metadata.labels, "annotations": pod.metadata.annotations})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_opens_a_cut_pod_is_obeyed_for_a_period_and_the_marks_are_tidied() {
+    let (shop, source, _controller, bad) = with_one_cut("opened").await;
+    shop.mark(&bad, json!({"kubervisor/traffic": "yes"}), json!({})).await;
+    let tidy = || async {
+        let marks = marks(&shop.pods().await[&bad]).to_string();
+        !marks.contains("breaker/breakAt") && !marks.contains("kubervisor/name")
+    };
+    eventually("our marks are gone", SOON, tidy).await;
+    let answered = source.answers();
+    let quiet = || async { shop.labelled("no").await.is_empty() };
+    throughout("it stays open", std::time::Duration::from_secs(8), quiet).await;
+    assert!(source.answers() > answered + 3, "it was condemned all the while");
+    eventually("after the period it is cut again", SOON, || async { !shop.labelled("no").await.is_empty() })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_by_hand_and_a_label_taken_away_are_never_undone() {
+    let (shop, _source, _controller, bad) = with_one_cut("byhand").await;
+    let others: Vec<_> = shop.names().await.into_iter().filter(|name| *name != bad).collect();
+    shop.mark(&others[0], json!({"kubervisor/traffic": "no"}), json!({})).await;
+    shop.mark(&others[1], json!({"kubervisor/traffic": null}), json!({})).await;
+    // The timed cut of the first pod ends and comes again meanwhile: ticks and restores do run.
+    let kept = || async {
+        let pods = shop.pods().await;
+        let label =
+            |name: &String| pods[name].metadata.labels.as_ref().unwrap().get("kubervisor/traffic").cloned();
+        label(&others[0]).as_deref() == Some("no") && label(&others[1]).is_none()
+    };
+    throughout("both stay as the person left them", std::time::Duration::from_secs(30), kept).await;
+    let rows = shop.status().await["cut"].to_string();
+    assert!(rows.contains("cut by hand"), "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_an_odd_label_is_left_alone_and_the_others_go_on() {
+    let (shop, source, _controller, bad) = with_one_cut("odd").await;
+    let others: Vec<_> = shop.names().await.into_iter().filter(|name| *name != bad).collect();
+    shop.mark(&others[0], json!({"kubervisor/traffic": "maybe"}), json!({})).await;
+    // Two of four are out now; one more cut is within nobody's limit, so the first has to come back for it.
+    source.name_bad([others[0].as_str(), others[1].as_str()]);
+    shop.cut_are(&[&others[1]]).await;
+    let odd = shop.pods().await.remove(&others[0]).unwrap();
+    assert_eq!(odd.metadata.labels.unwrap()["kubervisor/traffic"], "maybe");
+    eventually("it is counted as unknown", SOON * 3, || async {
+        shop.status().await["podCount"]["nbPodsUnknown"] == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_the_original_left_half_broken_come_back_in_bounded_time() {
+    let shop = Shop::open("original", 5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let names = shop.names().await;
+    let cut = json!({"kubervisor/traffic": "no"});
+    let named =
+        json!({"kubervisor/traffic": "no", "kubervisor/name": "pears", "kubervisor/strategy": "named"});
+    shop.mark(
+        &names[0],
+        cut.clone(),
+        json!({"breaker/breakAt": "2018-09-12T08:00:00Z", "breaker/retryCount": "2"}),
+    )
+    .await;
+    shop.mark(&names[1], cut.clone(), json!({"breaker/breakAt": "yesterday"})).await;
+    shop.mark(
+        &names[2],
+        named,
+        json!({"breaker/breakAt": "2099-01-01T00:00:00Z", "breaker/retryCount": "x"}),
+    )
+    .await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": 2, "maxRetryCount": 1});
+    shop.govern(json!({"breakers": [breaker]})).await;
+    // The garbage and the overdue one at once; the one from the future within the longest cut, 300 s: it is ended by
+    // deleting the resource, which must free it too.
+    let back = || async { shop.labelled("no").await == [names[2].clone()] };
+    eventually("two are back", SOON, back).await;
+    shop.delete_resource().await;
+    eventually("the third is freed", SOON, || async { shop.labelled("no").await.is_empty() }).await;
+    let first = shop.pods().await.remove(&names[0]).unwrap().metadata.annotations.unwrap();
+    assert_eq!(first["breaker/retryCount"], "2", "its strikes are kept");
+}

@@ -1,0 +1,153 @@
+//! Services that come, change and go.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+
+/// A shop with one pod cut for longer than the test.
+async fn with_one_cut(prefix: &str) -> (Shop, FakeSource, Controller, String) {
+    let shop = Shop::open(prefix, 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[1].clone();
+    source.name_bad([bad.as_str()]);
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": "4m"});
+    shop.govern(json!({"breakers": [breaker]})).await;
+    shop.cut_are(&[&bad]).await;
+    (shop, source, controller, bad)
+}
+
+async fn all_open(shop: &Shop) {
+    eventually("no pod is held", SOON, || async { shop.labelled("no").await.is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_service_is_told_and_its_coming_starts_the_work() {
+    let shop = Shop::open("missing", 3).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    shop.services().delete("pears", &DeleteParams::default()).await.unwrap();
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    shop.state_is("ServiceNotAvailable").await;
+    shop.becomes("ServiceNotAvailable", "True").await;
+    shop.create_service(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.state_is("Running").await;
+    shop.becomes("ServiceNotAvailable", "False").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_no_longer_reaches_a_cut_pod_frees_it() {
+    let (shop, _source, _controller, _bad) = with_one_cut("moved").await;
+    shop.select(&json!({"app": "plums", "kubervisor/traffic": "yes"})).await;
+    all_open(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_taken_out_of_the_selector_ends_every_cut_and_put_back_starts_again() {
+    let (shop, _source, _controller, bad) = with_one_cut("ungated").await;
+    shop.select(&json!({"app": "pears"})).await;
+    all_open(&shop).await;
+    shop.state_is("NotActivated").await;
+    shop.becomes("Activated", "False").await;
+    shop.select(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.cut_are(&[&bad]).await;
+    shop.told("Deactivated", "no longer holds").await;
+    shop.told("Activated", "cuts work").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_made_again_within_a_minute_keeps_its_cuts_and_one_that_stays_away_frees_them() {
+    let (shop, _source, _controller, bad) = with_one_cut("gone").await;
+    let service = shop.services().get("pears").await.unwrap();
+    shop.services().delete("pears", &DeleteParams::default()).await.unwrap();
+    shop.state_is("ServiceNotAvailable").await;
+    let selector = json!(service.spec.unwrap().selector);
+    shop.create_service(&selector).await;
+    shop.state_is("Running").await;
+    assert_eq!(shop.labelled("no").await, [bad.clone()]);
+    shop.services().delete("pears", &DeleteParams::default()).await.unwrap();
+    let held = || async { shop.labelled("no").await == [bad.clone()] };
+    throughout("it is held for a while", Duration::from_secs(40), held).await;
+    all_open(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_select_nothing_of_their_own_are_refused() {
+    let shop = Shop::open("odd-services", 3).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    source.name_bad(shop.names().await.iter().map(String::as_str));
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)], "limits": {"maxCutRatio": 0}})).await;
+    shop.state_is("Running").await;
+    for (selector, words) in [
+        (json!({"kubervisor/traffic": "yes"}), "every pod of the namespace"),
+        (json!({"app": "pears", "kubervisor/traffic": "never"}), "another value"),
+    ] {
+        shop.select(&selector).await;
+        shop.state_is("ServiceNotAvailable").await;
+        eventually(words, SOON, || async { shop.condition("ServiceNotAvailable").await.2.contains(words) })
+            .await;
+    }
+    let external = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "abroad"},
+        "spec": {"type": "ExternalName", "externalName": "pears.example"},
+    });
+    let external = serde_json::from_value(external).unwrap();
+    shop.services().create(&PostParams::default(), &external).await.unwrap();
+    shop.govern(json!({"service": "abroad", "breakers": [custom_breaker("named", &source)]})).await;
+    eventually("ExternalName", SOON, || async {
+        shop.condition("ServiceNotAvailable").await.2.contains("ExternalName")
+    })
+    .await;
+    assert!(shop.labelled("no").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_born_without_the_label_is_labelled_with_and_without_a_resource() {
+    let shop = Shop::open("born", 2).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    for name in ["early", "late"] {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "pears"}},
+            "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
+                "containers": [{"name": "shop", "image": "none"}]},
+        });
+        shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        eventually("it is labelled", SOON, || async {
+            shop.labelled("yes").await.contains(&name.to_owned())
+        })
+        .await;
+        let source = FakeSource::start(&shop.namespace).await;
+        shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+        shop.becomes("LabelsComplete", "True").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statefulsets_own_service_and_a_workload_that_selects_by_the_key_are_refused() {
+    let shop = Shop::open("workloads", 3).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let bad = shop.names().await;
+    source.name_bad(bad.iter().map(String::as_str));
+    let _controller = Controller::ready(&shop.controller()).await;
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "press"},
+        "spec": {"serviceName": "pears", "replicas": 0, "selector": {"matchLabels": {"app": "press"}},
+            "template": {"metadata": {"labels": {"app": "press"}},
+                "spec": {"containers": [{"name": "press", "image": "none"}]}}},
+    });
+    let applied =
+        shop.cluster.kubectl("admin", &["-n", &shop.namespace, "apply", "-f", "-"], Some(&set.to_string()));
+    assert!(applied.unwrap().status.success());
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    shop.state_is("InitFailed").await;
+    let text = shop.condition("InitFailed").await.2;
+    assert!(text.contains("governs StatefulSet press"), "{text}");
+    let answered = source.answers();
+    eventually("it is asked all the same", SOON, || async { source.answers() > answered + 2 }).await;
+    assert!(shop.labelled("no").await.is_empty());
+}
