@@ -2,8 +2,12 @@
 
 mod controller;
 mod fake_source;
+mod marks;
 mod observer;
+mod pods;
+mod release;
 mod shop;
+pub mod trace;
 
 pub use controller::{Controller, ControllerArgs};
 pub use fake_source::{Fake, FakeSource};

@@ -19,6 +19,8 @@ pub struct Observer {
 #[derive(Default)]
 struct Seen {
     slices: BTreeMap<String, BTreeSet<String>>,
+    /// A list under way: until it is complete it is no change of anything.
+    listing: Option<BTreeMap<String, BTreeSet<String>>>,
     /// Every change: when, and who served after it.
     changes: Vec<(Instant, BTreeSet<String>)>,
 }
@@ -74,14 +76,21 @@ impl Observer {
 impl Seen {
     fn take(&mut self, event: watcher::Event<EndpointSlice>) {
         match event {
-            watcher::Event::Apply(slice) | watcher::Event::InitApply(slice) => {
+            watcher::Event::Apply(slice) => {
                 self.slices.insert(slice.name_any(), ready(&slice));
             }
             watcher::Event::Delete(slice) => {
                 self.slices.remove(&slice.name_any());
             }
-            watcher::Event::Init => self.slices.clear(),
-            watcher::Event::InitDone => {}
+            watcher::Event::Init => {
+                self.listing = Some(BTreeMap::new());
+                return;
+            }
+            watcher::Event::InitApply(slice) => {
+                self.listing.get_or_insert_default().insert(slice.name_any(), ready(&slice));
+                return;
+            }
+            watcher::Event::InitDone => self.slices = self.listing.take().unwrap_or_default(),
         }
         let serving: BTreeSet<String> = self.slices.values().flatten().cloned().collect();
         self.changes.push((Instant::now(), serving));
