@@ -1,5 +1,6 @@
 //! Services that come, change and go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, PostParams};
@@ -125,6 +126,23 @@ async fn a_pod_born_without_the_label_is_labelled_with_and_without_a_resource() 
         shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
         shop.becomes("LabelsComplete", "True").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pod_ever_written_was_selected_by_the_service() {
+    let (shop, source, _controller, bad) = with_one_cut("bystander").await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "bystander", "labels": {"app": "plums", "kubervisor/traffic": "yes"}},
+        "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
+            "containers": [{"name": "shop", "image": "none"}]},
+    });
+    shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    source.name_bad(["bystander", bad.as_str()]);
+    let answered = source.answers();
+    eventually("it was condemned again and again", SOON, || async { source.answers() > answered + 4 }).await;
+    let written: BTreeSet<_> = shop.pod_writes().await.into_iter().map(|w| w.pod).collect();
+    assert_eq!(written, BTreeSet::from([bad]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

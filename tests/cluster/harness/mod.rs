@@ -8,11 +8,13 @@ mod pods;
 mod release;
 mod shop;
 pub mod trace;
+mod troubled;
 
 pub use controller::{Controller, ControllerArgs};
-pub use fake_source::{Fake, FakeSource};
+pub use fake_source::{Fake, FakeSource, counts};
 pub use observer::Observer;
-pub use shop::{Shop, breaker, custom_breaker, discrete_breaker};
+pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};
+pub use troubled::troubled;
 
 use std::future::Future;
 use std::time::Duration;
