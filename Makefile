@@ -1,4 +1,6 @@
 .DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 # Where cargo puts what it builds.
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -36,12 +38,14 @@ demo: build ## Watch it work: a control plane, a shop, four incidents (KEEP=1 le
 	$(BIN)/demo
 
 .PHONY: readme
-readme: build ## Runs the demo and puts its list of promises into README.md
-	$(BIN)/demo --promises-file $(BIN)/promises.txt
-	awk -v list=$(BIN)/promises.txt '\
-	  /<!-- promises -->/ { print; print "```text"; while ((getline line < list) > 0) print line; print "```"; skip = 1 } \
-	  /<!-- end of promises -->/ { skip = 0 } \
-	  !skip' README.md > $(BIN)/README.md
+readme: build ## Runs the demo and puts its promises and some of its lines into README.md
+	$(BIN)/demo --promises-file $(BIN)/promises.txt | tee $(BIN)/demo.txt
+	sed -n '/ scene 2 /,/ restored /p' $(BIN)/demo.txt > $(BIN)/lines.txt
+	awk -v from=$(BIN) ' \
+	  /^<!-- end of / { skip = 0 } \
+	  !skip { print } \
+	  /^<!-- (promises|lines) -->/ { skip = 1; print "```text"; while ((getline line < (from "/" $$2 ".txt")) > 0) print line; print "```" }' \
+	  README.md > $(BIN)/README.md
 	cp $(BIN)/README.md README.md
 
 .PHONY: crds
