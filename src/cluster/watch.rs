@@ -87,22 +87,29 @@ where
 {
     let mut watch = Watch { client, request: Request::new(path), version: None, streams: true };
     let mut pause = BACKOFF.0;
+    // Turns in a row that ended at once although nothing failed: a server or a proxy that closes every watch must
+    // not be asked without end. One is normal: a list, after which the watch starts.
+    let mut short = 0;
     loop {
+        let started = Instant::now();
         let turn = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             turn = watch.turn::<T, S>(&mut sink) => turn,
         };
+        short = if started.elapsed() < BACKOFF.0 { short + 1 } else { 0 };
         match turn {
-            Ok(()) => pause = BACKOFF.0,
-            Err(error) => {
-                sink.failed(&error);
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-                }
+            Ok(()) if short < 2 => {
+                pause = BACKOFF.0;
+                continue;
             }
+            Ok(()) => {}
+            Err(error) => sink.failed(&error),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
         }
     }
 }
