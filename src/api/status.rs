@@ -16,6 +16,10 @@ pub struct KubervisorServiceStatus {
     /// One word for it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Written by the original only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub start_time: Option<String>,
     /// All types are there from the first write on.
     #[serde(default)]
     #[schemars(length(max = 32))]

@@ -109,6 +109,7 @@ pub fn compose(facts: &Facts<'_>, former: &KubervisorServiceStatus) -> Kuberviso
     KubervisorServiceStatus {
         observed_generation: facts.generation,
         state: Some(facts.state()),
+        start_time: former.start_time.clone(),
         conditions: conditions(facts, &former.conditions),
         pod_count: facts.report.map(|r| pod_count(r, facts.now)),
         fleet: facts.report.map(fleet),

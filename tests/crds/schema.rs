@@ -85,7 +85,12 @@ fn kind(field: &Value) -> String {
     }
     match (field["type"].as_str(), field["enum"].as_array()) {
         (None, _) if field["x-kubernetes-preserve-unknown-fields"] == true => "duration".into(),
-        (_, Some(values)) => values.iter().map(|v| format!("`{}`", text(v))).collect::<Vec<_>>().join(", "),
+        (_, Some(values)) => values
+            .iter()
+            .filter(|v| !v.is_null())
+            .map(|v| format!("`{}`", text(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
         (Some("array"), _) => format!("list of {}s", kind(&field["items"])),
         (Some("string"), _) => "text".into(),
         (Some(kind), _) => kind.into(),
