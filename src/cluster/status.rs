@@ -30,6 +30,9 @@ pub const RECENT_MAX: usize = 20;
 pub const KILLS_MAX: usize = 60;
 /// Counts flicker with the traffic; they are written this often at most.
 const COUNTS_EVERY: Duration = Duration::from_mins(1);
+/// A status that could not be written is tried again after this, not at every tick: each try may take a call's whole
+/// time, in which the owner does nothing else.
+pub const RETRY: Duration = Duration::from_secs(5);
 /// Characters of a condition's message.
 const MESSAGE_MAX: usize = 1_024;
 
@@ -232,6 +235,10 @@ pub struct StatusWriter {
     name: String,
     written: KubervisorServiceStatus,
     at: Option<Instant>,
+    /// A write went unanswered: what is stored may be the new status or the old one.
+    doubtful: bool,
+    /// The last try failed; there is none before this.
+    not_before: Option<Instant>,
 }
 
 impl StatusWriter {
@@ -243,6 +250,8 @@ impl StatusWriter {
             name: id.name.to_string(),
             written: stored,
             at: None,
+            doubtful: false,
+            not_before: None,
         }
     }
 
@@ -255,7 +264,13 @@ impl StatusWriter {
     /// Whether something waits to be written, and how long.
     #[must_use]
     pub fn due(&self, status: &KubervisorServiceStatus) -> Option<Duration> {
-        if urgent(status) != urgent(&self.written)
+        let allowed = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        self.wanted(status).map(|wait| wait.max(allowed))
+    }
+
+    fn wanted(&self, status: &KubervisorServiceStatus) -> Option<Duration> {
+        if self.doubtful
+            || urgent(status) != urgent(&self.written)
             || self.at.is_none() && without_times(status) != without_times(&self.written)
         {
             return Some(Duration::ZERO);
@@ -269,8 +284,17 @@ impl StatusWriter {
     /// Writes `status`. Returns the object's new version.
     ///
     /// # Errors
-    /// What the server said; the same status is due again then.
+    /// What the server said; the same status is due again then, after [`RETRY`].
     pub async fn write(&mut self, status: KubervisorServiceStatus) -> Result<u64, CallError> {
+        let result = self.write_now(status).await;
+        self.not_before = result.is_err().then(|| Instant::now() + RETRY);
+        result
+    }
+
+    async fn write_now(&mut self, status: KubervisorServiceStatus) -> Result<u64, CallError> {
+        if self.doubtful {
+            self.read_again().await?;
+        }
         let patch = json!({ "status": difference(&json!(self.written), &json!(status)) });
         let version = self.patch(&patch).await?;
         self.written = status;
@@ -292,10 +316,19 @@ impl StatusWriter {
         Ok(version)
     }
 
-    async fn patch(&self, patch: &Value) -> Result<u64, CallError> {
+    /// Only the difference is ever sent, so it has to be one from what is stored.
+    async fn read_again(&mut self) -> Result<(), CallError> {
+        self.written = call(self.api.get(&self.name)).await?.status.unwrap_or_default();
+        self.doubtful = false;
+        Ok(())
+    }
+
+    async fn patch(&mut self, patch: &Value) -> Result<u64, CallError> {
         let params =
             PatchParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PatchParams::default() };
-        let answer = call(self.api.patch_status(&self.name, &params, &Patch::Merge(patch))).await?;
+        let answer = call(self.api.patch_status(&self.name, &params, &Patch::Merge(patch))).await;
+        self.doubtful |= answer.as_ref().is_err_and(|error| !error.definite());
+        let answer = answer?;
         Ok(answer.metadata.resource_version.and_then(|v| v.parse().ok()).unwrap_or(0))
     }
 }

@@ -13,11 +13,8 @@ use super::Owner;
 use super::checked::Known;
 use crate::api::CutStatus;
 use crate::cluster::snapshot::{ServiceView, View};
-use crate::cluster::status::{Facts, compose, stamp};
+use crate::cluster::status::{Facts, RETRY, compose, stamp};
 use crate::sources::SourceError;
-
-/// A status that could not be written is tried again after this.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// What was told last: only a change is news.
 #[derive(Debug, Default)]
