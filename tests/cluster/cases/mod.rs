@@ -9,3 +9,4 @@ mod process;
 mod returns;
 mod quiet;
 mod services;
+mod sources;

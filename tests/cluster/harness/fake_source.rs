@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +37,12 @@ pub enum Fake {
     Html,
     /// Ends in the middle, with the connection closed as if all were well.
     Truncated,
-    /// 10 MB of one answer that never ends well.
+    /// More bytes than anybody should read.
     Huge,
-    /// To another place, where counts would be.
-    Redirect,
+    /// Exactly this body, with status 200.
+    Body(Arc<str>),
+    /// To another place of the same server, where these counts are.
+    Redirect(BTreeMap<String, (f64, f64)>),
     /// An answer that takes this long.
     Slow(Duration),
     /// Never.
@@ -48,11 +52,28 @@ pub enum Fake {
 /// A running fake.
 pub struct FakeSource {
     address: String,
+    routes: Router,
+    server: Mutex<Option<Server>>,
     state: Arc<Mutex<Inner>>,
+}
+
+struct Server {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(listener: TcpListener, routes: Router) -> Self {
+        let stop = CancellationToken::new();
+        let serve = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+        Self { stop, task: tokio::spawn(async move { serve.await.unwrap() }) }
+    }
 }
 
 struct Inner {
     namespace: String,
+    /// Of the last counts.
+    pods: Vec<String>,
     fake: Fake,
     bad: BTreeSet<String>,
     /// When each answer went out, and whether it held a bad value.
@@ -64,6 +85,7 @@ impl FakeSource {
     pub async fn start(namespace: &str) -> Self {
         let inner = Inner {
             namespace: namespace.into(),
+            pods: Vec::new(),
             fake: Fake::Empty,
             bad: BTreeSet::new(),
             answers: Vec::new(),
@@ -71,12 +93,26 @@ impl FakeSource {
         let state = Arc::new(Mutex::new(inner));
         let routes = Router::new()
             .route("/api/v1/query", post(query).get(query))
+            .route("/elsewhere", post(elsewhere).get(elsewhere))
             .route("/bad", get(custom))
             .with_state(Arc::clone(&state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { address, state }
+        let server = Mutex::new(Some(Server::start(listener, routes.clone())));
+        Self { address, routes, server, state }
+    }
+
+    /// Nobody listens from now on; connections are closed.
+    pub async fn stop(&self) {
+        let server = self.server.lock().unwrap().take().expect("it is stopped already");
+        server.stop.cancel();
+        server.task.await.unwrap();
+    }
+
+    /// Listens again, at the same address.
+    pub async fn start_again(&self) {
+        let listener = TcpListener::bind(&self.address).await.unwrap();
+        *self.server.lock().unwrap() = Some(Server::start(listener, self.routes.clone()));
     }
 
     /// `host:port`, as `prometheusService` takes it.
@@ -91,7 +127,11 @@ impl FakeSource {
 
     /// What is answered from now on by the query API.
     pub fn answer(&self, fake: Fake) {
-        self.state.lock().unwrap().fake = fake;
+        let mut state = self.state.lock().unwrap();
+        if let Fake::Counts(counts) = &fake {
+            state.pods = counts.keys().cloned().collect();
+        }
+        state.fake = fake;
     }
 
     /// Counts: these pods have only errors (200 of them), the others none.
@@ -132,10 +172,16 @@ async fn custom(State(state): State<Arc<Mutex<Inner>>>) -> Response {
     axum::Json(json!({"apiVersion": "v1", "kind": "PodList", "items": items})).into_response()
 }
 
+async fn elsewhere(State(state): State<Arc<Mutex<Inner>>>) -> Response {
+    let inner = state.lock().unwrap();
+    let Fake::Redirect(counts) = &inner.fake else { return StatusCode::NOT_FOUND.into_response() };
+    body(&Fake::Counts(counts.clone()), &inner.namespace, &[])
+}
+
 async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
-    let (fake, namespace) = {
+    let (fake, namespace, pods) = {
         let inner = state.lock().unwrap();
-        (inner.fake.clone(), inner.namespace.clone())
+        (inner.fake.clone(), inner.namespace.clone(), inner.pods.clone())
     };
     match &fake {
         Fake::Slow(time) => tokio::time::sleep(*time).await,
@@ -145,10 +191,10 @@ async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
     let bad =
         matches!(&fake, Fake::Counts(c) | Fake::Warned(c) if c.values().any(|(_, errors)| *errors > 0.0));
     state.lock().unwrap().answers.push((Instant::now(), bad));
-    body(&fake, &namespace)
+    body(&fake, &namespace, &pods)
 }
 
-fn body(fake: &Fake, namespace: &str) -> Response {
+fn body(fake: &Fake, namespace: &str, pods: &[String]) -> Response {
     let success = |data: Value| json!({"status": "success", "data": data});
     let vector = |result: Vec<Value>| success(json!({"resultType": "vector", "result": result}));
     match fake {
@@ -159,9 +205,8 @@ fn body(fake: &Fake, namespace: &str) -> Response {
             axum::Json(answer).into_response()
         }
         Fake::EveryValue(value) => {
-            let row =
-                json!({"metric": {"code": "500", "pod": "any", "namespace": namespace}, "value": [1, value]});
-            axum::Json(vector(vec![row])).into_response()
+            let row = |pod| json!({"metric": {"code": "500", "pod": pod, "namespace": namespace}, "value": [1, value]});
+            axum::Json(vector(pods.iter().map(row).collect())).into_response()
         }
         Fake::Empty | Fake::Slow(_) | Fake::Hang => axum::Json(vector(vec![])).into_response(),
         Fake::Scalar => {
@@ -183,7 +228,8 @@ fn body(fake: &Fake, namespace: &str) -> Response {
             whole[..whole.len() / 2].to_owned().into_response()
         }
         Fake::Huge => Body::from(vec![b' '; 64 * 1024 * 1024]).into_response(),
-        Fake::Redirect => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response(),
+        Fake::Body(body) => ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response(),
+        Fake::Redirect(_) => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response(),
     }
 }
 

@@ -4,6 +4,7 @@ mod controller;
 mod fake_source;
 mod marks;
 mod observer;
+mod orchard;
 mod pods;
 mod release;
 mod shop;
@@ -13,6 +14,7 @@ mod troubled;
 pub use controller::{Controller, ControllerArgs};
 pub use fake_source::{Fake, FakeSource, counts};
 pub use observer::Observer;
+pub use orchard::{Behaviour, Orchard, WELL};
 pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};
 pub use troubled::troubled;
 
