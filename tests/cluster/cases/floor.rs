@@ -30,7 +30,7 @@ async fn ten_of_ten_condemned_by_two_breakers_behind_a_late_watch_reach_the_floo
     let shop = Shop::open("floor", 10).await;
     let (fast, slow) = (FakeSource::start(&shop.namespace).await, FakeSource::start(&shop.namespace).await);
     let proxy = shop.proxy().await;
-    let late = proxy.inject(Rule::new(Fault::DelayWatch(Duration::from_secs(2))).path("/pods"));
+    let late = proxy.inject(Rule::new(Fault::DelayWatch(late)).path("/pods"));
     let _controller = Controller::ready(&shop.controller_at(Some(&proxy.url()))).await;
     let names = shop.names().await;
     fast.name_bad(names.iter().map(String::as_str));

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use localcluster::{FaultProxy, KWOK_NODE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Shop;
 use super::shop::NAME;
@@ -22,9 +22,13 @@ impl Shop {
 
     /// A bare pod of this app, in traffic.
     pub async fn bare_pod(&self, name: &str, app: &str) {
+        self.bare_pod_labelled(name, &json!({"app": app, "kubervisor/traffic": "yes"})).await;
+    }
+
+    /// A bare pod with these labels.
+    pub async fn bare_pod_labelled(&self, name: &str, labels: &Value) {
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": app, "kubervisor/traffic": "yes"}},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
             "spec": {
                 "nodeName": KWOK_NODE,
                 "automountServiceAccountToken": false,

@@ -233,7 +233,7 @@ fn grant(cluster: &Cluster) {
 }
 
 /// Registers the definition once; the controller under test may do it again.
-async fn serve_crd(client: &Client) {
+pub async fn serve_crd(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply("kubervisor").force();
     let crd = crd();

@@ -21,6 +21,8 @@ pub enum Step {
     Evict,
     /// Its first label.
     Label,
+    /// Refused for want of a right, before its body was read.
+    Unread,
 }
 
 /// A write to a pod, accepted or not.
@@ -43,7 +45,11 @@ impl PodWrite {
 
     fn read(record: &AuditRecord) -> Self {
         let body = record.request_object.clone().unwrap_or_default();
-        let step = if record.subresource == "eviction" { Step::Evict } else { step(&body["metadata"]) };
+        let step = match record.subresource.as_str() {
+            "eviction" => Step::Evict,
+            _ if record.code == 403 => Step::Unread,
+            _ => step(&body["metadata"]),
+        };
         let version = body["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         Self { time: record.time, pod: record.name.clone(), step, code: record.code, version }
     }
@@ -98,7 +104,7 @@ pub fn most_out(writes: &[PodWrite]) -> usize {
         match write.step {
             Step::Cut | Step::Pause => out.insert(&write.pod),
             Step::Restore | Step::Evict => out.remove(&write.pod),
-            Step::Label => false,
+            Step::Label | Step::Unread => false,
         };
         most = most.max(out.len());
     }

@@ -1,0 +1,48 @@
+//! How the process starts and ends.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use localcluster::{Fault, ProcessSignal, Rule};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually};
+
+/// Writes under way have this long; the rest is the machine's.
+const GOODBYE: Duration = Duration::from_secs(7);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it_in_time_with_success_whatever_is_under_way() {
+    let shop = Shop::open("term", 0).await;
+    shop.bare_pods(3).await;
+    let (source, proxy) = (FakeSource::start(&shop.namespace).await, shop.proxy().await);
+    let mut controller = Controller::ready(&shop.controller_at(Some(&proxy.url()))).await;
+    let hangs = proxy.inject(Rule::new(Fault::Hang).method(Method::PATCH).path("/pods/"));
+    source.name_bad(["pear-0"]);
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    eventually("a write hangs", SOON, || async { proxy.hits(hangs) > 0 }).await;
+    // Somebody who connects and asks nothing, as a load balancer's probe does.
+    let _idle = TcpStream::connect(controller.url.trim_start_matches("http://")).await.unwrap();
+    let start = Instant::now();
+    controller.signal(ProcessSignal::End);
+    assert!(controller.ended().await, "{}", controller.log());
+    assert!(start.elapsed() < GOODBYE, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_an_error_that_names_it_and_the_flag() {
+    let shop = Shop::open("port", 0).await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = Command::new(Path::new(env!("CARGO_BIN_EXE_kubervisor")))
+        .args(["run", &format!("--http-addr={address}")])
+        .env("KUBECONFIG", shop.controller().kubeconfig)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("--http-addr"), "{told}");
+}
