@@ -123,7 +123,10 @@ impl Shared<'_> {
             wall: parts.wall,
         };
         tasks.spawn(janitor.run(stop.clone()));
-        tasks.spawn(label_pods(Arc::clone(self.cache), writer, Arc::clone(self.registry), stop.clone()));
+        // Returns go on in a dry run; labels are writes like any other.
+        if !self.args.dry_run {
+            tasks.spawn(label_pods(Arc::clone(self.cache), writer, Arc::clone(self.registry), stop.clone()));
+        }
         Ok(())
     }
 

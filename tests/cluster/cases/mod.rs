@@ -10,3 +10,4 @@ mod returns;
 mod quiet;
 mod services;
 mod sources;
+mod specs;
