@@ -111,6 +111,13 @@ impl Memory {
         }
     }
 
+    /// A planned step was not sent, or met a pod that had changed: it is as if it had not been planned.
+    pub fn dropped(&mut self, uid: &str, step: Move) {
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.sent &= step != Move::Cut;
+        }
+    }
+
     /// Whether a write to this pod is allowed again after the last refusals.
     #[must_use]
     pub fn may_write(&self, uid: &str, now: Now) -> bool {

@@ -1,7 +1,9 @@
 //! Every metric, declared once. Label values come from enums, namespaces and names; never a pod's name.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kubervisor_core::plan::Report;
@@ -32,12 +34,14 @@ struct Inner {
     held: Family<Held, Gauge>,
     verdicts: Family<Verdicts, Gauge>,
     last_tick: Family<Service, Float>,
-    cuts: Family<Cuts, Counter>,
-    restores: Family<Reason, Counter>,
-    pauses: Family<Service, Counter>,
-    evictions: Family<Evictions, Counter>,
-    refusals: Family<Reason, Counter>,
-    evaluations: Family<Evaluations, Counter>,
+    cuts: Tracked<Cuts>,
+    restores: Tracked<Reason>,
+    pauses: Tracked<Service>,
+    evictions: Tracked<Evictions>,
+    refusals: Tracked<Reason>,
+    evaluations: Tracked<Evaluations>,
+    late_losses: Tracked<Service>,
+    evaluation_seconds: Histogram,
     query_seconds: Histogram,
     queries: Family<Queries, Counter>,
     apply_seconds: Family<Applied, Histogram>,
@@ -47,7 +51,7 @@ struct Inner {
     events_dropped: Counter,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct Service {
     namespace: String,
     name: String,
@@ -75,7 +79,7 @@ struct Verdicts {
     verdict: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct Cuts {
     namespace: String,
     name: String,
@@ -83,21 +87,21 @@ struct Cuts {
     enforced: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct Reason {
     namespace: String,
     name: String,
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct Evictions {
     namespace: String,
     name: String,
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct Evaluations {
     namespace: String,
     name: String,
@@ -123,6 +127,33 @@ struct Resource {
     resource: &'static str,
 }
 
+/// Counters by service: a service that is gone takes its series along, so that short-lived namespaces leave nothing.
+struct Tracked<L> {
+    family: Family<L, Counter>,
+    known: Mutex<BTreeMap<Service, BTreeSet<L>>>,
+}
+
+impl<L: Clone + Hash + Eq + Ord> Default for Tracked<L> {
+    fn default() -> Self {
+        Self { family: Family::default(), known: Mutex::default() }
+    }
+}
+
+impl<L: Clone + Hash + Eq + Ord> Tracked<L> {
+    fn inc(&self, id: &Identity, labels: L) {
+        self.family.get_or_create(&labels).inc();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(service(id)).or_default().insert(labels);
+    }
+
+    fn forget(&self, service: &Service) {
+        let gone = self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+        for labels in gone.into_iter().flatten() {
+            self.family.remove(&labels);
+        }
+    }
+}
+
 fn histogram() -> Histogram {
     // 1 ms to 16 s: a bare PATCH takes 10 ms, a question may take 30 s.
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
@@ -146,12 +177,14 @@ impl Metrics {
             held: Family::default(),
             verdicts: Family::default(),
             last_tick: Family::default(),
-            cuts: Family::default(),
-            restores: Family::default(),
-            pauses: Family::default(),
-            evictions: Family::default(),
-            refusals: Family::default(),
-            evaluations: Family::default(),
+            cuts: Tracked::default(),
+            restores: Tracked::default(),
+            pauses: Tracked::default(),
+            evictions: Tracked::default(),
+            refusals: Tracked::default(),
+            evaluations: Tracked::default(),
+            late_losses: Tracked::default(),
+            evaluation_seconds: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
             query_seconds: histogram(),
             queries: Family::default(),
             apply_seconds: Family::new_with_constructor(histogram),
@@ -190,35 +223,45 @@ impl Metrics {
     pub fn evaluated(&self, id: &Identity, breaker: &str, outcome: &'static str) {
         let Service { namespace, name } = service(id);
         let labels = Evaluations { namespace, name, breaker: breaker.into(), outcome };
-        self.0.evaluations.get_or_create(&labels).inc();
+        self.0.evaluations.inc(id, labels);
     }
 
     /// A cut: carried out, or only shown.
     pub fn cut(&self, id: &Identity, breaker: &str, enforced: bool) {
         let Service { namespace, name } = service(id);
         let enforced = if enforced { "true" } else { "false" };
-        self.0.cuts.get_or_create(&Cuts { namespace, name, breaker: breaker.into(), enforced }).inc();
+        self.0.cuts.inc(id, Cuts { namespace, name, breaker: breaker.into(), enforced });
     }
 
     /// A pod went back.
     pub fn restored(&self, id: &Identity, reason: &'static str) {
-        self.0.restores.get_or_create(&reason_of(id, reason)).inc();
+        self.0.restores.inc(id, reason_of(id, reason));
     }
 
     /// A pod was paused.
     pub fn paused(&self, id: &Identity) {
-        self.0.pauses.get_or_create(&service(id)).inc();
+        self.0.pauses.inc(id, service(id));
     }
 
     /// An eviction was asked for.
     pub fn evicted(&self, id: &Identity, outcome: &'static str) {
         let Service { namespace, name } = service(id);
-        self.0.evictions.get_or_create(&Evictions { namespace, name, outcome }).inc();
+        self.0.evictions.inc(id, Evictions { namespace, name, outcome });
     }
 
     /// A step was wanted and not taken.
     pub fn refused(&self, id: &Identity, reason: &'static str) {
-        self.0.refusals.get_or_create(&reason_of(id, reason)).inc();
+        self.0.refusals.inc(id, reason_of(id, reason));
+    }
+
+    /// A decision took this long, from the view to the plan.
+    pub fn decided(&self, took: Duration) {
+        self.0.evaluation_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A fleet was found below its floor, for a reason that is not ours.
+    pub fn late_loss(&self, id: &Identity) {
+        self.0.late_losses.inc(id, service(id));
     }
 
     /// An Event found the queue full.
@@ -277,8 +320,21 @@ impl Metrics {
         inner.last_tick.get_or_create(&service(id)).set(at.as_millisecond() as f64 / 1_000.0);
     }
 
-    /// A KubervisorService is gone: its gauges must not go on standing at their last value.
+    /// A KubervisorService is gone, and with it all that was counted of it.
     pub fn forget(&self, id: &Identity, breakers: &[Arc<str>]) {
+        self.idle(id, breakers);
+        let (inner, service) = (&self.0, service(id));
+        inner.cuts.forget(&service);
+        inner.restores.forget(&service);
+        inner.pauses.forget(&service);
+        inner.evictions.forget(&service);
+        inner.refusals.forget(&service);
+        inner.evaluations.forget(&service);
+        inner.late_losses.forget(&service);
+    }
+
+    /// Nothing is decided for it: its gauges must not go on standing at their last value.
+    pub fn idle(&self, id: &Identity, breakers: &[Arc<str>]) {
         let Service { namespace, name } = service(id);
         for state in ["serving", "cut", "paused", "not_ready", "unknown"] {
             let labels = PodState { namespace: namespace.clone(), name: name.clone(), state };
@@ -352,18 +408,29 @@ impl Inner {
 
     fn register_counters(&mut self) {
         let r = &mut self.registry;
-        r.register("cuts", "Pods taken out of traffic, or shown by a dry run", self.cuts.clone());
-        r.register("restores", "Pods put back into traffic", self.restores.clone());
-        r.register("pauses", "Pods kept out for investigation", self.pauses.clone());
-        r.register("evictions", "Evictions asked for", self.evictions.clone());
-        r.register("refusals", "Steps that were wanted and not taken", self.refusals.clone());
-        r.register("evaluations", "Answers of sources by outcome", self.evaluations.clone());
+        r.register("cuts", "Pods taken out of traffic, or shown by a dry run", self.cuts.family.clone());
+        r.register("restores", "Pods put back into traffic", self.restores.family.clone());
+        r.register("pauses", "Pods kept out for investigation", self.pauses.family.clone());
+        r.register("evictions", "Evictions asked for", self.evictions.family.clone());
+        r.register("refusals", "Steps that were wanted and not taken", self.refusals.family.clone());
+        r.register("evaluations", "Answers of sources by outcome", self.evaluations.family.clone());
+        r.register(
+            "late_losses",
+            "Times that a fleet was found below its floor",
+            self.late_losses.family.clone(),
+        );
         r.register("queries", "Questions to sources", self.queries.clone());
         r.register("events_dropped", "Events that found the queue full", self.events_dropped.clone());
     }
 
     fn register_times(&mut self) {
         let r = &mut self.registry;
+        r.register_with_unit(
+            "evaluation",
+            "Time that a decision took, from the view to the plan",
+            Unit::Seconds,
+            self.evaluation_seconds.clone(),
+        );
         r.register_with_unit("query", "Time that a source took", Unit::Seconds, self.query_seconds.clone());
         r.register_with_unit("apply", "Time that a write took", Unit::Seconds, self.apply_seconds.clone());
         r.register_with_unit(

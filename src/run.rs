@@ -9,25 +9,28 @@ use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, Config};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::api::{Defaults, GROUP, KubervisorService, PLURAL, VERSION, crd};
 use crate::args::{ReleaseArgs, RunArgs};
+use crate::cluster;
 use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
 use crate::cluster::call;
 use crate::cluster::crd::{Registered, register};
 use crate::cluster::events::Events;
+use crate::cluster::registry::Registry;
 use crate::cluster::release::{Selectors, release_all};
 use crate::cluster::scope::{Scope, cluster_allowed, request_path};
-use crate::cluster::watch;
 use crate::janitor::{Janitor, label_pods};
 use crate::metrics::Metrics;
 use crate::owner::Parts;
 use crate::sources::{Endpoint, SourceOptions, Sources};
-use crate::supervisor::{Registry, Supervisor, SupervisorSink};
+use crate::supervisor::{Supervisor, SupervisorSink};
 use crate::{telemetry, web};
 
 /// Pause between two tries of something at start that the cluster does not allow yet.
@@ -37,8 +40,10 @@ const SERVED_TRIES: u32 = 100;
 const SERVED_PAUSE: Duration = Duration::from_millis(100);
 /// A controller that may only look at its own namespace asks this often whether it may look at all.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
-/// Time for writes under way at the end.
+/// Time for writes under way at the end: a call's own, and a little.
 const GOODBYE: Duration = Duration::from_secs(6);
+/// Writes of statuses and look-ups of workloads at once, over all services.
+const CALLS_AT_ONCE: usize = 8;
 
 /// `kubervisor run`
 ///
@@ -54,11 +59,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = web::listen(args.http_addr).await?;
     let address = listener.local_addr()?;
     let metrics = Metrics::new();
-    let registry = Arc::new(Registry::default());
-    let cache = Arc::new(Cache::default());
-    let pages =
-        web::Pages { metrics: metrics.clone(), cache: Arc::clone(&cache), registry: Arc::clone(&registry) };
-    let served = tokio::spawn(web::serve(listener, pages, stop.clone()));
+    let (views, seen) = watch::channel(web::Views::default());
+    let pages = web::Pages { metrics: metrics.clone(), views: seen };
+    let mut served = tokio::spawn(web::serve(listener, pages, stop.clone()));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "kubervisor starts");
     if args.register_crds {
         register_crd(&client, &stop).await;
@@ -66,110 +69,137 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let api_server = addresses(&config, args.allow_loopback_sources).await;
     while !stop.is_cancelled() {
         let (scope, settled) = scope(&args, &config, &client, &stop).await;
-        let turn = stop.child_token();
-        let mut tasks = JoinSet::new();
-        let shared = Shared {
+        views.send_replace(web::Views::default());
+        let web::Views { cache, registry } = views.borrow().clone();
+        let turn = Turn {
             args: &args,
             client: &client,
-            cache: &cache,
-            registry: &registry,
+            cache,
+            registry,
             metrics: &metrics,
             defaults: &defaults,
             api_server: &api_server,
+            tasks: TaskTracker::new(),
+            stop: stop.child_token(),
         };
-        shared.start(&scope, &turn, &mut tasks)?;
-        wait_for_end(&client, settled, &stop).await;
-        turn.cancel();
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
-        }
+        let mut parts = JoinSet::new();
+        turn.start(&scope, &mut parts)?;
+        let end = tokio::select! {
+            biased;
+            () = wait_for_end(&client, settled, &stop) => Ok(()),
+            // Each of them runs until it is told to stop: one that has ended by itself leaves the controller blind
+            // or lame, and a restart is better than that.
+            ended = parts.join_next() => Err(anyhow!("a part of the controller ended by itself: {ended:?}")),
+            ended = &mut served => Err(anyhow!("the pages are no longer served: {ended:?}")),
+        };
+        turn.end(parts).await;
+        end?;
     }
-    served.await??;
+    // A page half asked for must not keep the process.
+    let _ = tokio::time::timeout(GOODBYE, served).await;
     tracing::info!("kubervisor ends; what is cut stays cut until it runs again");
     Ok(())
 }
 
 /// What a turn with one scope is built of.
-struct Shared<'a> {
+struct Turn<'a> {
     args: &'a RunArgs,
     client: &'a Client,
-    cache: &'a Arc<Cache>,
-    registry: &'a Arc<Registry>,
+    cache: Arc<Cache>,
+    registry: Arc<Registry>,
     metrics: &'a Metrics,
     defaults: &'a Defaults,
     /// No source may be there: a question would carry nothing, but its answer might tell something.
     api_server: &'a BTreeSet<IpAddr>,
+    /// Owners, and whatever they start.
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
-impl Shared<'_> {
-    fn start(&self, scope: &Scope, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let writer =
-            Writer::new(self.client.clone(), Arc::clone(self.cache), self.metrics.clone(), stop.clone());
-        let parts = self.parts(writer.clone(), stop)?;
+impl Turn<'_> {
+    fn start(&self, scope: &Scope, running: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let parts = self.parts()?;
+        let writer = parts.writer.clone();
         let supervisor = Supervisor::new(
             parts.clone(),
             self.defaults.clone(),
             self.args.dry_run,
-            Arc::clone(self.registry),
-            stop.clone(),
+            Arc::clone(&self.registry),
+            self.stop.clone(),
         );
-        self.watches(scope, supervisor, stop, tasks);
+        self.watches(scope, supervisor, running);
         let janitor = Janitor {
             client: self.client.clone(),
-            cache: Arc::clone(self.cache),
+            cache: Arc::clone(&self.cache),
             writer: writer.clone(),
-            registry: Arc::clone(self.registry),
+            registry: Arc::clone(&self.registry),
+            events: parts.events.clone(),
+            metrics: self.metrics.clone(),
             wall: parts.wall,
         };
-        tasks.spawn(janitor.run(stop.clone()));
+        running.spawn(janitor.run(self.stop.clone()));
         // Returns go on in a dry run; labels are writes like any other.
         if !self.args.dry_run {
-            tasks.spawn(label_pods(Arc::clone(self.cache), writer, Arc::clone(self.registry), stop.clone()));
+            let (cache, registry) = (Arc::clone(&self.cache), Arc::clone(&self.registry));
+            running.spawn(label_pods(cache, writer, registry, self.stop.clone()));
         }
         Ok(())
     }
 
-    fn parts(&self, writer: Writer, stop: &CancellationToken) -> anyhow::Result<Parts> {
+    /// Everything is told to stop; writes under way have their time.
+    async fn end(self, mut running: JoinSet<()>) {
+        self.stop.cancel();
+        self.tasks.close();
+        let ended = async {
+            while running.join_next().await.is_some() {}
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+
+    fn parts(&self) -> anyhow::Result<Parts> {
         let options = SourceOptions {
             allow_loopback: self.args.allow_loopback_sources,
             observer: Arc::new(self.metrics.clone()),
             refused_addresses: self.api_server.clone(),
             ..SourceOptions::default()
         };
+        let (client, tasks, stop) = (self.client, &self.tasks, &self.stop);
+        let cache = Arc::clone(&self.cache);
+        let writer = Writer::new(client.clone(), cache, self.metrics.clone(), tasks.clone(), stop.clone());
         Ok(Parts {
-            client: self.client.clone(),
-            cache: Arc::clone(self.cache),
+            client: client.clone(),
+            cache: Arc::clone(&self.cache),
+            registry: Arc::clone(&self.registry),
             writer,
             source: Arc::new(Sources::new(options)?),
-            events: Events::start(self.client.clone(), self.metrics.clone(), stop.clone()),
+            events: Events::start(client.clone(), self.metrics.clone(), tasks, stop.clone()),
             metrics: self.metrics.clone(),
             wall: Timestamp::now,
             started: Instant::now(),
+            tasks: tasks.clone(),
+            calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
         })
     }
 
-    fn watches(
-        &self,
-        scope: &Scope,
-        supervisor: Supervisor,
-        stop: &CancellationToken,
-        tasks: &mut JoinSet<()>,
-    ) {
+    fn watches(&self, scope: &Scope, supervisor: Supervisor, running: &mut JoinSet<()>) {
         let supervisor = Arc::new(Mutex::new(supervisor));
         let scopes = scope.each();
         self.cache.expect(&scopes);
         self.registry.expect(&scopes);
         for scope in scopes {
-            let (client, stop) = (self.client, stop);
+            let (client, stop) = (self.client, &self.stop);
             let path = |prefix: &str, plural| request_path(prefix, scope.as_deref(), plural);
             let pods = self.cache.pods(scope.clone());
-            tasks.spawn(watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
+            running.spawn(cluster::watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
             let services = self.cache.services(scope.clone());
-            tasks.spawn(watch::run(client.clone(), path("/api/v1", "services"), services, stop.clone()));
-            let ours = path(&format!("/apis/{GROUP}/{VERSION}"), PLURAL);
+            let at = path("/api/v1", "services");
+            running.spawn(cluster::watch::run(client.clone(), at, services, stop.clone()));
+            let at = path(&format!("/apis/{GROUP}/{VERSION}"), PLURAL);
             let sink = SupervisorSink::new(Arc::clone(&supervisor), scope.clone());
-            tasks.spawn(watch::run(client.clone(), ours, sink, stop.clone()));
+            running.spawn(cluster::watch::run(client.clone(), at, sink, stop.clone()));
         }
     }
 }
@@ -196,7 +226,8 @@ async fn wait_for_end(client: &Client, settled: bool, stop: &CancellationToken) 
 async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &CancellationToken) -> (Scope, bool) {
     if !args.namespaces.is_empty() {
         tracing::info!(namespaces = ?args.namespaces, "looking after the namespaces that --namespace names");
-        return (Scope::Namespaces(args.namespaces.clone()), true);
+        let names: BTreeSet<_> = args.namespaces.iter().cloned().collect();
+        return (Scope::Namespaces(names.into_iter().collect()), true);
     }
     loop {
         match cluster_allowed(client).await {
@@ -238,6 +269,9 @@ async fn register_crd(client: &Client, stop: &CancellationToken) {
                     "no right to register the CustomResourceDefinition; using the one served"
                 );
             }
+            Err(error) if kind_is_served(client).await => {
+                return tracing::warn!(%error, "the CustomResourceDefinition could not be registered; using the one served");
+            }
             Err(error) => tracing::warn!(%error, "the CustomResourceDefinition could not be registered yet"),
         }
         tokio::select! {
@@ -246,6 +280,11 @@ async fn register_crd(client: &Client, stop: &CancellationToken) {
             () = tokio::time::sleep(START_RETRY) => {}
         }
     }
+}
+
+async fn kind_is_served(client: &Client) -> bool {
+    let api: Api<KubervisorService> = Api::all(client.clone());
+    call(api.list_metadata(&ListParams::default().limit(1))).await.is_ok()
 }
 
 /// A definition is served a moment after it is stored. The watch would wait for it too, with a warning.
@@ -268,7 +307,13 @@ fn defaults(args: &RunArgs) -> anyhow::Result<Defaults> {
 /// Where the API server listens, as far as names tell; loopback left out where sources may be there too.
 async fn addresses(config: &Config, allow_loopback: bool) -> BTreeSet<IpAddr> {
     let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let Ok(found) = tokio::net::lookup_host((host, 443)).await else { return BTreeSet::new() };
+    let found = match tokio::net::lookup_host((host, 443)).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(host, %error, "the API server's name does not resolve: its address is not kept from sources");
+            return BTreeSet::new();
+        }
+    };
     found.map(|address| address.ip()).filter(|ip| !(allow_loopback && ip.is_loopback())).collect()
 }
 

@@ -3,98 +3,31 @@
 //! Takes the watch of KubervisorServices. An edit reaches the running owner, whose state survives it; a new object of
 //! the same name gets a new owner once the old one has ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject};
 use kubervisor_core::policy::Mode;
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Defaults, KubervisorServiceStatus, parse};
+use crate::api::{Defaults, KubervisorService, KubervisorServiceStatus, parse};
 use crate::cluster::apply::Identity;
 use crate::cluster::cache::Governor;
+use crate::cluster::call;
+use crate::cluster::registry::Registry;
 use crate::cluster::slim::RawKubervisorService;
 use crate::cluster::watch::Sink;
 use crate::owner::{Inbox, Owner, Parts, Spec};
 
 /// An owner that panicked starts again after this: its assertions have seen something that must not be repeated fast.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
-/// From this many resources on, losing more than half within a minute is taken for a fault of the view.
-const MANY: usize = 10;
-/// That minute, and how long nobody is freed after it.
-const SHRINK_WINDOW: Duration = Duration::from_mins(1);
-
-/// What others may know of the set of KubervisorServices.
-#[derive(Debug, Default)]
-pub struct Registry {
-    state: Mutex<RegistryState>,
-    /// Told when a KubervisorService is gone.
-    pub gone: Notify,
-}
-
-#[derive(Debug, Default)]
-struct RegistryState {
-    /// The watches, by namespace or for all; whether each has delivered a list, and when it last answered.
-    feeds: BTreeMap<Option<Arc<str>>, (bool, Option<Instant>)>,
-    /// Sizes of the last minute, newest last.
-    sizes: VecDeque<(Instant, usize)>,
-    suspect_until: Option<Instant>,
-}
-
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, RegistryState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Names the watches that are about to start.
-    pub fn expect(&self, scopes: &[Option<Arc<str>>]) {
-        self.lock().feeds = scopes.iter().map(|scope| (scope.clone(), (false, None))).collect();
-    }
-
-    /// Whether every list has been complete once.
-    #[must_use]
-    pub fn synced(&self) -> bool {
-        let state = self.lock();
-        !state.feeds.is_empty() && state.feeds.values().all(|(synced, _)| *synced)
-    }
-
-    /// Time since the server last answered for this kind, of the watch that is the furthest behind.
-    #[must_use]
-    pub fn view_age(&self) -> Option<Duration> {
-        let proofs: Option<Vec<_>> = self.lock().feeds.values().map(|(_, proved)| *proved).collect();
-        proofs?.into_iter().min().map(|at| at.elapsed())
-    }
-
-    /// Whether more than half of many resources vanished within a minute: a view to wait for, not to act on.
-    #[must_use]
-    pub fn suspect(&self) -> bool {
-        self.lock().suspect_until.is_some_and(|until| until > Instant::now())
-    }
-
-    fn feed(&self, scope: Option<&Arc<str>>, change: impl FnOnce(&mut (bool, Option<Instant>))) {
-        change(self.lock().feeds.entry(scope.cloned()).or_default());
-    }
-
-    fn resized(&self, size: usize) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        state.sizes.retain(|(at, _)| now.duration_since(*at) < SHRINK_WINDOW);
-        let largest = state.sizes.iter().map(|(_, n)| *n).max().unwrap_or(0);
-        if largest >= MANY && size * 2 < largest {
-            state.suspect_until = Some(now + SHRINK_WINDOW);
-        }
-        // One entry for each size: many deletions in a row stay bounded by what there was.
-        if state.sizes.back().is_none_or(|(_, n)| *n != size) {
-            state.sizes.push_back((now, size));
-        }
-    }
-}
-
 /// The map of owners.
 pub struct Supervisor {
     parts: Parts,
@@ -102,6 +35,8 @@ pub struct Supervisor {
     dry_run: bool,
     registry: Arc<Registry>,
     owners: BTreeMap<(String, String), Entry>,
+    /// Owners that were told to end, by the name that a new one may come under.
+    ending: BTreeMap<(String, String), JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -126,7 +61,7 @@ impl Supervisor {
         registry: Arc<Registry>,
         stop: CancellationToken,
     ) -> Self {
-        Self { parts, defaults, dry_run, registry, owners: BTreeMap::new(), stop }
+        Self { parts, defaults, dry_run, registry, owners: BTreeMap::new(), ending: BTreeMap::new(), stop }
     }
 
     fn spec(&self, object: &RawKubervisorService) -> Spec {
@@ -160,15 +95,14 @@ impl Supervisor {
             name: Arc::from(key.1.as_str()),
             uid: Arc::from(uid.as_str()),
         };
-        let stored = serde_json::from_value::<KubervisorServiceStatus>(object.status.clone());
         let inbox = Inbox {
             spec: receive,
             version: Arc::clone(&version),
             changed,
-            stored: stored.unwrap_or_default(),
+            stored: stored(&object.status),
             stop: stop.clone(),
         };
-        let task = tokio::spawn(supervise(id, self.parts.clone(), inbox, before));
+        let task = self.parts.tasks.spawn(supervise(id, self.parts.clone(), inbox, before));
         let generation = meta.generation;
         self.owners.insert(key, Entry { uid, generation, service, spec: send, version, stop, task, list });
     }
@@ -195,13 +129,15 @@ impl Supervisor {
     }
 
     fn update(&mut self, key: &(String, String), object: &RawKubervisorService, list: u32) {
-        let spec = self.spec(object);
         let Some(entry) = self.owners.get_mut(key) else { return };
         entry.list = list;
         entry.version.fetch_max(version_of(object), Ordering::AcqRel);
+        // Our own writes of the status come back here too.
         if entry.generation == object.metadata.generation {
             return;
         }
+        let spec = self.spec(object);
+        let Some(entry) = self.owners.get_mut(key) else { return };
         entry.generation = object.metadata.generation;
         entry.service = service_name(object, &spec, Some(&entry.service));
         let (uid, service) = (entry.uid.clone(), Arc::clone(&entry.service));
@@ -211,23 +147,26 @@ impl Supervisor {
         }
     }
 
-    fn end_one(&mut self, key: &(String, String)) -> Option<JoinHandle<()>> {
-        let entry = self.owners.remove(key)?;
+    /// Returns whether there was one.
+    fn end_one(&mut self, key: &(String, String)) -> bool {
+        let Some(entry) = self.owners.remove(key) else { return false };
         self.parts.cache.ungovern(&key.0, &entry.uid);
         entry.stop.cancel();
-        Some(entry.task)
+        self.ending.retain(|_, task| !task.is_finished());
+        self.ending.insert(key.clone(), entry.task);
+        true
     }
 }
 
 /// Runs an owner, and a new one where it panicked: nothing that was planned in that tick has been written.
-async fn supervise(id: Identity, parts: Parts, inbox: Inbox, before: Option<JoinHandle<()>>) {
+async fn supervise(id: Identity, parts: Parts, mut inbox: Inbox, before: Option<JoinHandle<()>>) {
     if let Some(before) = before {
         // Two owners of one service would each spend the budget.
         let _ = before.await;
     }
     loop {
         let owner = Owner::new(id.clone(), parts.clone(), inbox.clone());
-        let ended = tokio::spawn(owner.run()).await;
+        let ended = parts.tasks.spawn(owner.run()).await;
         let Err(error) = ended else { return };
         tracing::error!(namespace = %id.namespace, name = %id.name, %error,
             "the owner of this service failed; it starts again in {} s", RESTART_AFTER.as_secs());
@@ -236,7 +175,26 @@ async fn supervise(id: Identity, parts: Parts, inbox: Inbox, before: Option<Join
             () = inbox.stop.cancelled() => return,
             () = tokio::time::sleep(RESTART_AFTER) => {}
         }
+        // What it had recorded since its start must count: above all its evictions.
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            parts.client.clone(),
+            &id.namespace,
+            &ApiResource::erase::<KubervisorService>(&()),
+        );
+        match call(api.get(&id.name)).await {
+            Ok(object) => inbox.stored = stored(&object.data["status"]),
+            Err(error) => tracing::warn!(namespace = %id.namespace, name = %id.name, %error,
+                "the stored status cannot be read; going on from an older one"),
+        }
     }
+}
+
+/// A stored status. A word in it that only a newer controller knows must not lose the records of evictions.
+fn stored(status: &Value) -> KubervisorServiceStatus {
+    serde_json::from_value(status.clone()).unwrap_or_else(|_| KubervisorServiceStatus {
+        kills: serde_json::from_value(status["kills"].clone()).unwrap_or_default(),
+        ..KubervisorServiceStatus::default()
+    })
 }
 
 /// The Service that an object governs. A spec that cannot be read keeps the last one, so that its pods are still its.
@@ -288,14 +246,15 @@ impl Supervisor {
         } else if same {
             self.update(&key, object, list);
         } else {
-            let before = self.end_one(&key);
+            self.end_one(&key);
+            let before = self.ending.remove(&key);
             self.start(key, object, before, list);
             self.registry.resized(self.owners.len());
         }
     }
 
     fn delete(&mut self, object: &RawKubervisorService) {
-        if self.end_one(&key_of(object)).is_some() {
+        if self.end_one(&key_of(object)) {
             self.registry.resized(self.owners.len());
             self.registry.gone.notify_one();
         }
@@ -339,30 +298,5 @@ impl Sink<RawKubervisorService> for SupervisorSink {
 
     fn failed(&mut self, error: &str) {
         tracing::warn!(resource = "kubervisorservices", error, "the watch failed and is tried again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn losing_more_than_half_of_many_within_a_minute_is_suspect_for_a_minute() {
-        let registry = Registry::default();
-        registry.resized(20);
-        registry.resized(11);
-        assert!(!registry.suspect());
-        registry.resized(9);
-        assert!(registry.suspect());
-        tokio::time::advance(SHRINK_WINDOW).await;
-        assert!(!registry.suspect());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_few_resources_may_all_go_at_once() {
-        let registry = Registry::default();
-        registry.resized(3);
-        registry.resized(0);
-        assert!(!registry.suspect());
     }
 }

@@ -28,7 +28,7 @@ impl Duration {
                 .as_f64()
                 .and_then(|s| Std::try_from_secs_f64(s).ok())
                 .ok_or_else(|| self.unreadable())?,
-            Value::String(text) if !text.contains(['y', 'M']) && !text.contains("mon") => {
+            Value::String(text) if !text.split(|c: char| !c.is_alphabetic()).any(ambiguous) => {
                 humantime::parse_duration(text).map_err(|_| self.unreadable())?
             }
             Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
@@ -41,6 +41,11 @@ impl Duration {
     fn unreadable(&self) -> String {
         format!("{self} is not a duration: write seconds (2.5) or a text such as \"500ms\" or \"2m30s\"")
     }
+}
+
+/// Units of humantime that have no one length: years and months.
+fn ambiguous(unit: &str) -> bool {
+    unit.starts_with('y') || unit.starts_with('M') || unit.starts_with("mon")
 }
 
 impl fmt::Display for Duration {
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!(length(json!(0.5)), Ok(Std::from_millis(500)));
         assert_eq!(length(json!("500ms")), Ok(Std::from_millis(500)));
         assert_eq!(length(json!("2m30s")), Ok(Std::from_secs(150)));
+        assert_eq!(length(json!("2days")), Ok(Std::from_hours(48)));
     }
 
     #[test]

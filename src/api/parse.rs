@@ -84,7 +84,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn service(&mut self, spec: &KubervisorServiceSpec) -> Parsed {
-        if spec.service.is_empty() {
+        if !dns_label(&spec.service) {
             self.errors.push("spec.service: name a Service of this namespace".into());
         }
         if spec.breakers.is_empty() || spec.breakers.len() > BREAKERS_MAX {
@@ -115,8 +115,10 @@ impl Reader<'_> {
 
     fn breaker(&mut self, spec: &BreakerSpec, default: &ActivatorSpec) -> Option<(BreakerPolicy, Asked)> {
         let at = format!("spec.breakers[{}]", spec.name);
-        if spec.name.is_empty() || spec.name.len() > 63 {
-            self.errors.push(format!("{at}.name: 1 to 63 characters"));
+        if !label_value(&spec.name) {
+            self.errors.push(format!(
+                "{at}.name: 1 to 63 letters, digits, - _ or ., since it becomes a label value"
+            ));
         }
         let period = self.period(&at, spec);
         let none = ActivatorSpec::default();
@@ -152,6 +154,11 @@ impl Reader<'_> {
     fn period(&mut self, at: &str, spec: &BreakerSpec) -> Duration {
         let asked = self.duration(&format!("{at}.evaluationPeriod"), spec.evaluation_period.as_ref());
         let period = asked.unwrap_or(Duration::from_secs(5));
+        if period > LONGEST_RANGE {
+            self.errors.push(format!(
+                "{at}.evaluationPeriod: longer than a day, and a cut lasts as long; shorten it"
+            ));
+        }
         if period < SHORTEST_PERIOD {
             self.notes.push(format!("{at}.evaluationPeriod: less than 1 s is taken as 1 s"));
         }
@@ -364,6 +371,17 @@ struct Asks<'a> {
     service: Option<&'a str>,
     query: Option<&'a String>,
     pod: Option<&'a str>,
+}
+
+/// What Kubernetes takes as a label's value, without the empty one.
+fn label_value(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && outer(text.chars().next()) && outer(text.chars().last())
+}
+
+fn dns_label(text: &str) -> bool {
+    label_value(text) && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 fn mode(mode: Option<Mode>) -> CoreServiceMode {

@@ -15,10 +15,12 @@ use kubervisor_core::plan::{Action, What};
 use kubervisor_core::traffic::Move;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::cache::{Cache, Unlabelled};
+use super::slim::SlimPod;
 use super::snapshot::NotSent;
 use super::{CallError, FIELD_MANAGER, call};
 use crate::api::{cut_patch, open_patch, pause_patch, restore_patch};
@@ -28,7 +30,14 @@ use crate::metrics::Metrics;
 /// bound by its processor, and the worst pod should go first.
 const WRITES_AT_ONCE: usize = 4;
 /// First and longest pause between two tries to settle a write whose answer never came.
-const FENCE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const SETTLE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// An acknowledged write that the watch has not shown for this long is asked for.
+const UNSEEN: Duration = Duration::from_secs(5);
+/// A write that takes longer no longer counts among those under way: 30 times a usual one.
+const SLOW: Duration = Duration::from_millis(300);
+/// How long a step waits for its turn.
+const SPEND_PATIENCE: Duration = Duration::from_secs(1);
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes to pods.
 #[derive(Clone)]
@@ -37,6 +46,7 @@ pub struct Writer {
     cache: Arc<Cache>,
     slots: Arc<Semaphore>,
     metrics: Metrics,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -84,8 +94,14 @@ struct Acknowledged {}
 impl Writer {
     /// `client` must not retry by itself: a refused eviction would be tried for minutes.
     #[must_use]
-    pub fn new(client: Client, cache: Arc<Cache>, metrics: Metrics, stop: CancellationToken) -> Self {
-        Self { client, cache, slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)), metrics, stop }
+    pub fn new(
+        client: Client,
+        cache: Arc<Cache>,
+        metrics: Metrics,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { client, cache, slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)), metrics, tasks, stop }
     }
 
     /// Carries out one action of a plan. `floor` gives the floor for a fleet of a size, `now` is stored on the pod.
@@ -101,9 +117,12 @@ impl Writer {
             What::Cut(order) => cut_patch(&id.name, order),
             What::Restore(_) => restore_patch(now),
             What::Pause { .. } => pause_patch(),
-            What::Evict { .. } => eviction(&id.namespace, &action.pod, &action.uid),
+            What::Evict { .. } => eviction(&id.namespace, action),
         };
-        let Ok(_slot) = self.slots.acquire().await else { return Outcome::NotSent(NotSent::Changed) };
+        let slot = match self.slot(step).await {
+            Ok(slot) => slot,
+            Err(why) => return Outcome::NotSent(why),
+        };
         if let Err(why) = self.cache.begin(&id.namespace, &id.uid, action, floor) {
             return Outcome::NotSent(why);
         }
@@ -113,7 +132,16 @@ impl Writer {
             uid: &action.uid,
             version: action.resource_version,
         };
-        self.send(&pod, step, body, now).await
+        self.send(&pod, step, body, now, slot).await
+    }
+
+    /// A place among the writes under way. What takes traffic away does not wait for long: its evidence would be old.
+    async fn slot(&self, step: Move) -> Result<SemaphorePermit<'_>, NotSent> {
+        let patience = if step.spends() { SPEND_PATIENCE } else { RETURN_PATIENCE };
+        match tokio::time::timeout(patience, self.slots.acquire()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(NotSent::Late),
+        }
     }
 
     /// Gives a pod back: its KubervisorService no longer holds it, whatever the fleet looks like.
@@ -124,11 +152,14 @@ impl Writer {
             resource_version: pod.version,
             what: What::Restore(kubervisor_core::plan::RestoreReason::Due),
         };
-        let Ok(_slot) = self.slots.acquire().await else { return Outcome::NotSent(NotSent::Changed) };
+        let slot = match self.slot(Move::Restore).await {
+            Ok(slot) => slot,
+            Err(why) => return Outcome::NotSent(why),
+        };
         if let Err(why) = self.cache.begin(pod.namespace, "", &action, &|_| 0) {
             return Outcome::NotSent(why);
         }
-        self.send(pod, Move::Restore, restore_patch(now), now).await
+        self.send(pod, Move::Restore, restore_patch(now), now, slot).await
     }
 
     /// Gives a pod that has no traffic label its first one.
@@ -136,22 +167,34 @@ impl Writer {
     /// # Errors
     /// What the server said.
     pub async fn label(&self, pod: &Unlabelled) -> Result<(), CallError> {
-        let Ok(_slot) = self.slots.acquire().await else { return Ok(()) };
+        let Ok(slot) = self.slot(Move::Restore).await else {
+            return Err(CallError::NotSent("too many writes are under way".into()));
+        };
         let pod =
             PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
-        self.request(&pod, None, &open_patch()).await
+        self.request_in(slot, &pod, None, &open_patch()).await
     }
 
-    async fn send(&self, pod: &PodAddress<'_>, step: Move, body: Value, now: Timestamp) -> Outcome {
+    async fn send(
+        &self,
+        pod: &PodAddress<'_>,
+        step: Move,
+        body: Value,
+        now: Timestamp,
+        slot: SemaphorePermit<'_>,
+    ) -> Outcome {
         let started = std::time::Instant::now();
-        let outcome = match self.request(pod, Some(step), &body).await {
-            Ok(()) => Outcome::Done,
+        let outcome = match self.request_in(slot, pod, Some(step), &body).await {
+            Ok(()) => {
+                self.settle(pod, None);
+                Outcome::Done
+            }
             Err(error) if error.definite() => {
                 self.cache.refused(pod.uid);
                 Outcome::Refused(error)
             }
             Err(error) => {
-                self.fence(pod, step, body, now);
+                self.settle(pod, Some(Fence::against(step, body, now)));
                 Outcome::Unknown(error)
             }
         };
@@ -159,37 +202,88 @@ impl Writer {
         outcome
     }
 
+    /// A write that takes long gives its place back: one namespace whose writes hang must not hold up all others.
+    async fn request_in(
+        &self,
+        slot: SemaphorePermit<'_>,
+        pod: &PodAddress<'_>,
+        step: Option<Move>,
+        body: &Value,
+    ) -> Result<(), CallError> {
+        let mut request = std::pin::pin!(self.request(pod, step, body));
+        if let Ok(answer) = tokio::time::timeout(SLOW, &mut request).await {
+            return answer;
+        }
+        drop(slot);
+        request.await
+    }
+
     async fn request(&self, pod: &PodAddress<'_>, step: Option<Move>, body: &Value) -> Result<(), CallError> {
         let request = match step {
             Some(Move::Evict) => pod.post_eviction(body),
             Some(Move::Cut | Move::Restore | Move::Pause) | None => pod.patch(body),
         };
-        let request = request.map_err(|e| CallError::Unknown(e.to_string()))?;
+        let request = request.map_err(|e| CallError::NotSent(e.to_string()))?;
         call(self.client.request::<Acknowledged>(request)).await.map(|_| ())
     }
 
-    /// Settles a write that may still be carried out: another write on the same version, of which only one can
-    /// succeed. A cut of unknown fate is undone rather than sent again: in doubt, the pod keeps its traffic.
-    fn fence(&self, pod: &PodAddress<'_>, step: Move, body: Value, now: Timestamp) {
+    /// Sees to it that a write does not stay assumed for ever: the watch shows nearly every one within milliseconds;
+    /// for the rest, the server is asked itself.
+    fn settle(&self, pod: &PodAddress<'_>, fence: Option<Fence>) {
         let (this, owned) = (self.clone(), pod.owned());
-        let body = if step == Move::Cut { restore_patch(now) } else { body };
-        tokio::spawn(async move {
-            let mut pause = FENCE_PAUSE.0;
-            while this.cache.in_flight(&owned.uid) {
+        self.tasks.spawn(async move {
+            let mut pause = if fence.is_some() { SETTLE_PAUSE.0 } else { UNSEEN };
+            loop {
                 tokio::select! {
                     biased;
                     () = this.stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(FENCE_PAUSE.1),
+                    () = tokio::time::sleep(pause) => {}
                 }
                 if !this.cache.in_flight(&owned.uid) {
                     return;
                 }
-                let pod = owned.borrowed();
-                if let Err(error) = this.request(&pod, Some(step), &body).await {
-                    tracing::debug!(pod = %owned.name, %error, "a write of unknown fate is not settled yet");
-                }
+                this.settle_once(&owned, fence.as_ref()).await;
+                pause = (pause * 2).min(SETTLE_PAUSE.1);
             }
         });
+    }
+
+    async fn settle_once(&self, owned: &OwnedPod, fence: Option<&Fence>) {
+        let pod = owned.borrowed();
+        if let Some(fence) = fence {
+            match self.request(&pod, Some(fence.step), &fence.body).await {
+                Ok(()) => {
+                    tracing::info!(namespace = %owned.namespace, pod = %owned.name, step = fence.step.as_str(),
+                    "a write of unknown fate is settled by another on the same version")
+                }
+                Err(error) => tracing::debug!(namespace = %owned.namespace, pod = %owned.name, %error,
+                    "a write of unknown fate is not settled by another one"),
+            }
+        }
+        let Ok(request) = Request::get(pod.path()).body(Vec::new()) else { return };
+        match call(self.client.request::<SlimPod>(request)).await {
+            Ok(now) => self.cache.learn(now),
+            Err(error) if error.code() == Some(404) => self.cache.learn_gone(&owned.namespace, &owned.uid),
+            Err(error) => {
+                tracing::debug!(namespace = %owned.namespace, pod = %owned.name, %error, "cannot be read now");
+            }
+        }
+    }
+}
+
+/// A write on the same version as one that may still be carried out: only one of the two can succeed.
+struct Fence {
+    step: Move,
+    body: Value,
+}
+
+impl Fence {
+    /// A cut or an eviction of unknown fate is undone rather than sent again: in doubt, the pod keeps its traffic.
+    fn against(step: Move, body: Value, now: Timestamp) -> Self {
+        match step {
+            Move::Cut | Move::Evict => Self { step: Move::Restore, body: restore_patch(now) },
+            Move::Restore | Move::Pause => Self { step, body },
+        }
     }
 }
 
@@ -229,8 +323,8 @@ impl PodAddress<'_> {
         }
     }
 
-    /// A narrow merge patch. A pod of the same name that was created since has another uid (422), one that changed
-    /// since has another version (409): neither is written.
+    /// A narrow merge patch. A pod that changed since has another version, one that was created since under the same
+    /// name has another uid too: neither is written (409).
     fn patch(&self, body: &Value) -> Result<Request<Vec<u8>>, http::Error> {
         let mut body = body.clone();
         body["metadata"]["uid"] = json!(&**self.uid);
@@ -255,11 +349,15 @@ impl PodAddress<'_> {
 /// The answer to a patch is the whole pod; nothing of it is read, so it is asked for without spec and status.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
-fn eviction(namespace: &str, name: &str, uid: &str) -> Value {
+/// On exactly the version that was judged, so that a late one cannot be carried out after the pod changed.
+fn eviction(namespace: &str, action: &Action) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "Eviction",
-        "metadata": { "name": name, "namespace": namespace },
-        "deleteOptions": { "preconditions": { "uid": uid } },
+        "metadata": { "name": &*action.pod, "namespace": namespace },
+        "deleteOptions": { "preconditions": {
+            "uid": &*action.uid,
+            "resourceVersion": action.resource_version.to_string(),
+        } },
     })
 }

@@ -39,14 +39,9 @@ impl Assumed {
         self.0.remove(uid);
     }
 
-    /// The watch shows this version of the pod. An eviction has no version as precondition: it ends when the pod is
-    /// being deleted.
-    pub fn seen(&mut self, uid: &str, version: u64, terminating: bool) {
-        let settled = self.0.get(uid).is_some_and(|write| match write.step {
-            Move::Evict => terminating,
-            Move::Cut | Move::Restore | Move::Pause => version > write.base,
-        });
-        if settled {
+    /// The watch, or the server itself, shows this version of the pod.
+    pub fn seen(&mut self, uid: &str, version: u64) {
+        if self.0.get(uid).is_some_and(|write| version > write.base) {
             self.0.remove(uid);
         }
     }
@@ -88,9 +83,9 @@ mod tests {
     #[test]
     fn a_write_is_settled_by_a_later_version_and_not_by_its_own_base() {
         let (mut assumed, uid) = cut_at(41);
-        assumed.seen(&uid, 41, false);
+        assumed.seen(&uid, 41);
         assert!(assumed.of(&uid).is_some());
-        assumed.seen(&uid, 42, false);
+        assumed.seen(&uid, 42);
         assert!(assumed.of(&uid).is_none());
     }
 
@@ -102,12 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_ends_when_the_pod_is_being_deleted() {
-        let (mut assumed, uid) = (Assumed::default(), Arc::from("uid-9"));
-        assumed.begin(&uid, Move::Evict, 41);
-        assumed.seen(&uid, 99, false);
-        assert!(assumed.of(&uid).is_some());
-        assumed.seen(&uid, 100, true);
+    fn a_pod_that_is_gone_has_no_write_in_flight() {
+        let (mut assumed, uid) = cut_at(41);
+        assumed.gone(&uid);
         assert!(assumed.is_empty());
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::assumed::Assumed;
 use super::feed::{PodSink, ServiceSink};
-use crate::api::{Marks, TrafficLabel};
+use super::registry::scope_of;
+use crate::api::{Marks, TrafficLabel, key};
 
 /// Labels of a pod without the ones that we write, sorted by key.
 pub type LabelSet = Box<[(Arc<str>, Arc<str>)]>;
@@ -137,7 +138,7 @@ impl Namespace {
 
     /// Whether a pod with these labels gets its traffic label from us.
     pub(super) fn labels_wanted(&self, labels: &LabelSet) -> bool {
-        let gated = |s: &Service| s.key.is_some() && s.reaches(labels);
+        let gated = |s: &Service| s.key.as_deref() == Some(key::YES) && s.reaches(labels);
         self.services.values().any(gated) || self.governing(labels).any(|(_, g)| g.labels)
     }
 
@@ -237,6 +238,22 @@ impl Cache {
         let state = self.lock();
         let whole = |feeds: &Feeds| !feeds.is_empty() && feeds.values().all(|feed| feed.synced);
         whole(&state.pods) && whole(&state.services)
+    }
+
+    /// Whether the lists that tell of this namespace have been complete once.
+    #[must_use]
+    pub fn synced_in(&self, namespace: &str) -> bool {
+        let state = self.lock();
+        let whole = |feeds: &Feeds| scope_of(feeds, namespace).is_some_and(|feed| feed.synced);
+        whole(&state.pods) && whole(&state.services)
+    }
+
+    /// Time since the server last answered for pods and for Services of this namespace.
+    #[must_use]
+    pub fn view_ages_in(&self, namespace: &str) -> [(&'static str, Option<std::time::Duration>); 2] {
+        let state = self.lock();
+        let age = |feeds: &Feeds| scope_of(feeds, namespace)?.proved.map(|at| at.elapsed());
+        [("pods", age(&state.pods)), ("services", age(&state.services))]
     }
 
     /// Time since the server last answered for pods and for Services, of the watch that is the furthest behind.

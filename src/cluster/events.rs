@@ -12,6 +12,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kubervisor_core::notice::Notice;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::apply::Identity;
 use super::{FIELD_MANAGER, call};
@@ -22,8 +23,8 @@ use crate::metrics::Metrics;
 const QUEUE: usize = 1_000;
 /// Characters of an object's name in the name of its Event; the API server takes 253 in all.
 const NAME_MAX: usize = 230;
-/// Characters of an Event's note that the API server takes.
-const NOTE_MAX: usize = 1_024;
+/// Characters of an Event's note. The API server takes 1,024 bytes, and one character may take three of them.
+const NOTE_MAX: usize = 340;
 
 /// Where notices are told.
 #[derive(Clone)]
@@ -35,9 +36,9 @@ pub struct Events {
 impl Events {
     /// Starts the task that sends.
     #[must_use]
-    pub fn start(client: Client, metrics: Metrics, stop: CancellationToken) -> Self {
+    pub fn start(client: Client, metrics: Metrics, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(send_all(client, waiting, stop));
+        tasks.spawn(send_all(client, waiting, stop));
         Self { queue, metrics }
     }
 
@@ -114,5 +115,6 @@ fn references(id: &Identity, notice: &Notice) -> Vec<ObjectReference> {
         uid: Some(uid.to_string()),
         ..ObjectReference::default()
     });
-    pod.into_iter().chain([service]).collect()
+    // Without a uid the KubervisorService is gone, and nobody could look at its Events.
+    pod.into_iter().chain((!id.uid.is_empty()).then_some(service)).collect()
 }

@@ -16,10 +16,10 @@ use super::watch::Sink;
 use crate::api::{Marks, TrafficLabel, key};
 
 impl State {
-    fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
+    pub(super) fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
         let finished = matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed"));
         if finished {
-            self.delete_pod(&object.metadata);
+            self.delete_pod(&object.metadata.namespace, &object.metadata.name);
             return None;
         }
         let (namespace, ns) = entry(&mut self.namespaces, &object.metadata.namespace);
@@ -33,7 +33,7 @@ impl State {
                 ns.tell(&former.labels);
             }
         }
-        self.assumed.seen(&pod.uid, pod.version, pod.terminating);
+        self.assumed.seen(&pod.uid, pod.version);
         ns.tell(&pod.labels);
         let name: Arc<str> = Arc::from(object.metadata.name);
         let lacks = pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;
@@ -42,9 +42,9 @@ impl State {
         wanted.then_some((namespace, name))
     }
 
-    fn delete_pod(&mut self, meta: &SlimMeta) {
-        let Some(ns) = self.namespaces.get_mut(meta.namespace.as_str()) else { return };
-        if let Some(pod) = ns.remove(&meta.name) {
+    pub(super) fn delete_pod(&mut self, namespace: &str, name: &str) {
+        let Some(ns) = self.namespaces.get_mut(namespace) else { return };
+        if let Some(pod) = ns.remove(name) {
             self.assumed.gone(&pod.uid);
             ns.tell(&pod.labels);
         }
@@ -94,6 +94,7 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
     let ready = object.status.conditions.iter().find(|c| c.type_ == "Ready");
     let since = ready.and_then(|c| c.last_transition_time.as_deref()).or(meta.creation_timestamp.as_deref());
     let traffic = TrafficLabel::of(meta.labels.get(key::TRAFFIC).map(String::as_str));
+    let marks = Marks::read(&meta.labels, &meta.annotations);
     let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
     Pod {
         uid: former.map_or_else(|| Arc::from(meta.uid.as_str()), |f| Arc::clone(&f.uid)),
@@ -102,13 +103,14 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
             .filter(|f| same_labels(&f.labels, meta))
             .map_or_else(|| ns.shared(label_set(meta)), |f| Arc::clone(&f.labels)),
         ready_since: since.and_then(|t| t.parse().ok()).unwrap_or(Timestamp::MAX),
-        marks: Marks::read(&meta.labels, &meta.annotations),
         list,
         traffic,
         workload: workload(meta),
         ready: ready.is_some_and(|c| c.status == "True"),
         terminating: meta.deletion_timestamp.is_some(),
-        unlabelled_by_hand: traffic == TrafficLabel::Absent && former.is_some_and(lost),
+        // What this process did not see, the marks tell: we never leave them without a label.
+        unlabelled_by_hand: traffic == TrafficLabel::Absent && (former.is_some_and(lost) || marks.is_some()),
+        marks,
     }
 }
 
@@ -169,7 +171,8 @@ impl Sink<SlimPod> for PodSink {
     }
 
     fn delete(&mut self, object: SlimPod) {
-        self.cache.lock().delete_pod(&object.metadata);
+        let SlimMeta { namespace, name, .. } = &object.metadata;
+        self.cache.lock().delete_pod(namespace, name);
     }
 
     fn end(&mut self) {

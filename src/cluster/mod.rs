@@ -9,6 +9,7 @@ pub mod cache;
 pub mod crd;
 pub mod events;
 pub mod feed;
+pub mod registry;
 pub mod release;
 pub mod scope;
 pub mod slim;
@@ -31,6 +32,9 @@ pub enum CallError {
     /// It answered, and refused.
     #[error("the API server refused: {} (code {})", .0.message, .0.code)]
     Refused(Box<kube::core::Status>),
+    /// It never left us.
+    #[error("not sent to the API server: {0}")]
+    NotSent(String),
     /// Nobody knows whether it was carried out.
     #[error("no answer from the API server: {0}")]
     Unknown(String),
@@ -42,14 +46,15 @@ impl CallError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused(status) => Some(status.code),
-            Self::Unknown(_) => None,
+            Self::Unknown(_) | Self::NotSent(_) => None,
         }
     }
 
     /// Whether the server said for sure that nothing was done. A 5xx may come from a proxy behind which it was.
     #[must_use]
     pub fn definite(&self) -> bool {
-        self.code().is_some_and(|code| (400..500).contains(&code) && code != 408)
+        matches!(self, Self::NotSent(_))
+            || self.code().is_some_and(|code| (400..500).contains(&code) && code != 408)
     }
 }
 
@@ -61,7 +66,21 @@ pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resu
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused(status)),
+        Ok(Err(error)) if never_left(&error) => Err(CallError::NotSent(error.to_string())),
         Ok(Err(error)) => Err(CallError::Unknown(error.to_string())),
         Err(_) => Err(CallError::Unknown(format!("timed out after {} s", CALL_TIMEOUT.as_secs()))),
     }
+}
+
+/// Whether nobody listened, so that nothing can have been carried out.
+fn never_left(error: &kube::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::apply::{Outcome, PodAddress, Writer};
 use super::cache::Cache;
@@ -21,19 +22,13 @@ use super::{CallError, FIELD_MANAGER, call, watch};
 use crate::api::{KubervisorService, Marks, key};
 use crate::metrics::Metrics;
 
-/// Frees one marked pod.
-pub async fn free(writer: &Writer, pod: &Marked, why: &str, now: jiff::Timestamp) -> Outcome {
+/// Frees one marked pod. Telling of it is the caller's.
+pub async fn free(writer: &Writer, pod: &Marked, now: jiff::Timestamp) -> Outcome {
     let address =
         PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
     let outcome = writer.free(&address, now).await;
-    match &outcome {
-        Outcome::Done => {
-            tracing::info!(kind = "PodRestored", namespace = %pod.namespace, pod = %pod.name, "released: {why}");
-        }
-        Outcome::NotSent(_) => {}
-        Outcome::Refused(error) | Outcome::Unknown(error) => {
-            tracing::warn!(namespace = %pod.namespace, pod = %pod.name, %error, "could not be released yet");
-        }
+    if let Outcome::Refused(error) | Outcome::Unknown(error) = &outcome {
+        tracing::warn!(namespace = %pod.namespace, pod = %pod.name, %error, "could not be released yet");
     }
     outcome
 }
@@ -63,7 +58,7 @@ fn object_is_missing(error: &CallError, name: &Arc<str>) -> bool {
         CallError::Refused(status) => {
             status.code == 404 && status.details.as_ref().is_some_and(|d| *d.name == **name)
         }
-        CallError::Unknown(_) => false,
+        CallError::Unknown(_) | CallError::NotSent(_) => false,
     }
 }
 
@@ -103,7 +98,8 @@ pub async fn release_all(
         tokio::spawn(watch::run(client.clone(), path("pods"), pods, watches.clone()));
         tokio::spawn(watch::run(client.clone(), path("services"), services, watches.clone()));
     }
-    let writer = Writer::new(client.clone(), Arc::clone(&cache), Metrics::new(), watches.clone());
+    let writer =
+        Writer::new(client.clone(), Arc::clone(&cache), Metrics::new(), TaskTracker::new(), watches.clone());
     let work = async {
         while !cache.synced() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -153,9 +149,12 @@ async fn free_all(cache: &Cache, writer: &Writer) {
             return;
         }
         let now = jiff::Timestamp::now();
-        let free = held.iter().filter(|pod| !pod.in_flight).map(|pod| free(writer, pod, "release", now));
-        futures::stream::iter(free).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let free = held.iter().filter(|pod| !pod.in_flight).map(|pod| free(writer, pod, now));
+        let outcomes: Vec<_> = futures::stream::iter(free).buffer_unordered(AT_ONCE).collect().await;
+        let freed = outcomes.iter().filter(|o| matches!(o, Outcome::Done)).count();
+        tracing::info!(held = held.len(), freed, "pods are given back");
+        // What was refused is not tried again at once.
+        tokio::time::sleep(if freed > 0 { Duration::from_millis(100) } else { Duration::from_secs(2) }).await;
     }
 }
 

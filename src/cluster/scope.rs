@@ -9,6 +9,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 
 use super::{CallError, call};
+use crate::api::{GROUP, PLURAL};
 
 /// Where pods, Services and KubervisorServices are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,25 +40,38 @@ pub fn request_path(prefix: &str, namespace: Option<&str>, plural: &str) -> Stri
     }
 }
 
-/// Whether pods may be watched in every namespace.
+/// What a controller of the whole cluster must be allowed to list and watch.
+const WATCHED: [(&str, &str); 3] = [("", "pods"), ("", "services"), (GROUP, PLURAL)];
+
+/// Whether everything that is watched may be watched in every namespace.
 ///
 /// # Errors
 /// The server did not answer.
 pub async fn cluster_allowed(client: &Client) -> Result<bool, CallError> {
+    for (group, resource) in WATCHED {
+        for verb in ["list", "watch"] {
+            if !allowed(client, group, resource, verb).await? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+async fn allowed(client: &Client, group: &str, resource: &str, verb: &str) -> Result<bool, CallError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
-                verb: Some("watch".into()),
-                resource: Some("pods".into()),
-                version: Some("v1".into()),
+                verb: Some(verb.into()),
+                group: Some(group.into()),
+                resource: Some(resource.into()),
                 ..ResourceAttributes::default()
             }),
             non_resource_attributes: None,
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = call(Api::all(client.clone()).create(&PostParams::default(), &review)).await?;
-    Ok(answer
-        .status
-        .is_some_and(|s: k8s_openapi::api::authorization::v1::SubjectAccessReviewStatus| s.allowed))
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = call(api.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
 }

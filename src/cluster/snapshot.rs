@@ -10,6 +10,7 @@ use kubervisor_core::plan::Action;
 use kubervisor_core::traffic::Traffic;
 
 use super::cache::{Cache, Governor, Namespace, Pod, Service, State};
+use super::slim::SlimPod;
 use crate::api::{TrafficLabel, key, traffic};
 
 /// What one KubervisorService sees.
@@ -109,6 +110,10 @@ pub enum NotSent {
     Changed,
     /// A write of ours to this pod is not settled yet.
     InFlight,
+    /// Too many writes were under way for too long; the decision is old by now.
+    Late,
+    /// Not exactly one KubervisorService governs it.
+    Contested,
     /// The fleet as it stands now has too few serving pods.
     Floor {
         /// Members that would serve.
@@ -169,6 +174,10 @@ impl Cache {
             return Err(NotSent::InFlight);
         }
         if step.spends() {
+            let mut governing = ns.governing(&pod.labels);
+            if !(governing.next().is_some_and(|(uid, _)| **uid == *governor) && governing.next().is_none()) {
+                return Err(NotSent::Contested);
+            }
             let service = ns.governors.get(governor).and_then(|g| ns.services.get(&g.service));
             let fleet = fleet(&state, ns, namespace, service.ok_or(NotSent::Changed)?);
             let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
@@ -185,6 +194,30 @@ impl Cache {
     /// The server said for sure that a write was not carried out.
     pub fn refused(&self, uid: &str) {
         self.lock().assumed.refused(uid);
+    }
+
+    /// What the server itself said of a pod, where it is newer than what the watch has shown.
+    pub fn learn(&self, pod: SlimPod) {
+        let mut state = self.lock();
+        let known = state.namespaces.get(pod.metadata.namespace.as_str());
+        let known = known.and_then(|ns| ns.pods.get(pod.metadata.name.as_str()));
+        let version: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
+        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else {
+            return;
+        };
+        state.apply_pod(pod, list);
+    }
+
+    /// The server itself has no such pod any more.
+    pub fn learn_gone(&self, namespace: &str, uid: &str) {
+        let mut state = self.lock();
+        let found = state.namespaces.get(namespace).and_then(|ns| {
+            ns.pods.iter().find(|(_, pod)| *pod.uid == *uid).map(|(name, _)| name.to_string())
+        });
+        if let Some(name) = found {
+            state.delete_pod(namespace, &name);
+        }
+        state.assumed.gone(uid);
     }
 
     /// Whether a write is still unsettled.

@@ -4,6 +4,7 @@
 //! for cuts, gates, conditions and the floor, at most once a minute for counts, never for nothing.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kubervisor_core::gates::Gate;
 use kubervisor_core::plan::Report;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::apply::Identity;
@@ -28,6 +30,12 @@ pub const CUT_MAX: usize = 50;
 pub const RECENT_MAX: usize = 20;
 /// Records in `kills`: more than the highest cap within an hour.
 pub const KILLS_MAX: usize = 60;
+/// Bytes of a status.
+const STATUS_BYTES_MAX: usize = 32 * 1024;
+/// Conditions that flap are written this often at most, unless something was done.
+const CHANGES_EVERY: Duration = Duration::from_secs(5);
+/// Longest pause after writes that failed.
+const RETRY_MAX: Duration = Duration::from_mins(5);
 /// Counts flicker with the traffic; they are written this often at most.
 const COUNTS_EVERY: Duration = Duration::from_mins(1);
 /// A status that could not be written is tried again after this, not at every tick: each try may take a call's whole
@@ -55,6 +63,8 @@ pub struct Facts<'a> {
     pub report: Option<&'a Report>,
     /// Sources that fail: breaker and sentence.
     pub failing: &'a [(String, String)],
+    /// Sources that answer, but say too little: breaker and sentence.
+    pub doubts: &'a [(String, String)],
     /// Pods that are out.
     pub cut: Vec<CutStatus>,
     /// The last acts, newest last.
@@ -109,7 +119,7 @@ impl Facts<'_> {
 /// The status that these facts make of the former one.
 #[must_use]
 pub fn compose(facts: &Facts<'_>, former: &KubervisorServiceStatus) -> KubervisorServiceStatus {
-    KubervisorServiceStatus {
+    let mut status = KubervisorServiceStatus {
         observed_generation: facts.generation,
         state: Some(facts.state()),
         start_time: former.start_time.clone(),
@@ -120,6 +130,25 @@ pub fn compose(facts: &Facts<'_>, former: &KubervisorServiceStatus) -> Kuberviso
         cut: facts.cut.iter().take(CUT_MAX).cloned().collect(),
         recent: facts.recent.clone(),
         kills: facts.kills.clone(),
+    };
+    shorten(&mut status);
+    status
+}
+
+/// Leaves out what is longest, until the whole is small enough for every object to be cheap to watch.
+fn shorten(status: &mut KubervisorServiceStatus) {
+    let fits = |status: &KubervisorServiceStatus| {
+        serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() <= STATUS_BYTES_MAX)
+    };
+    while !fits(status) && status.recent.len() + status.cut.len() > 0 {
+        if status.recent.is_empty() {
+            status.cut.pop();
+        } else {
+            status.recent.remove(0);
+        }
+    }
+    if !fits(status) {
+        status.breakers.iter_mut().for_each(|breaker| breaker.would_cut.clear());
     }
 }
 
@@ -206,13 +235,18 @@ fn fleet(report: &Report) -> FleetStatus {
 
 fn breakers(facts: &Facts<'_>, report: &Report, former: &[BreakerStatus]) -> Vec<BreakerStatus> {
     let one = |b: &kubervisor_core::plan::BreakerReport| {
-        let error = facts.failing.iter().find(|(name, _)| **name == *b.name).map(|(_, e)| e.as_str());
+        let error = facts
+            .failing
+            .iter()
+            .chain(facts.doubts)
+            .find(|(name, _)| **name == *b.name)
+            .map(|(_, e)| e.as_str());
         let mut row = BreakerStatus {
             name: b.name.to_string(),
             healthy: b.healthy.into(),
             anomalous: b.anomalous.into(),
             unknown: b.unknown.into(),
-            would_cut: b.would_cut.iter().map(ToString::to_string).collect(),
+            would_cut: sorted(&b.would_cut),
             last_change: None,
             error: error.unwrap_or_default().chars().take(256).collect(),
         };
@@ -221,6 +255,13 @@ fn breakers(facts: &Facts<'_>, report: &Report, former: &[BreakerStatus]) -> Vec
         row
     };
     report.breakers.iter().map(one).collect()
+}
+
+/// By name: their order by severity changes with every answer.
+fn sorted(names: &[Arc<str>]) -> Vec<String> {
+    let mut names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.sort();
+    names
 }
 
 /// RFC 3339 in whole seconds, as Kubernetes writes times.
@@ -237,14 +278,22 @@ pub struct StatusWriter {
     at: Option<Instant>,
     /// A write went unanswered: what is stored may be the new status or the old one.
     doubtful: bool,
-    /// The last try failed; there is none before this.
+    /// The last try failed; there is none before this, and the pause after the next failure.
     not_before: Option<Instant>,
+    pause: Duration,
+    uid: String,
+    calls: Arc<Semaphore>,
 }
 
 impl StatusWriter {
     /// Continues from the status that is stored.
     #[must_use]
-    pub fn new(client: Client, id: &Identity, stored: KubervisorServiceStatus) -> Self {
+    pub fn new(
+        client: Client,
+        calls: Arc<Semaphore>,
+        id: &Identity,
+        stored: KubervisorServiceStatus,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, &id.namespace),
             name: id.name.to_string(),
@@ -252,6 +301,9 @@ impl StatusWriter {
             at: None,
             doubtful: false,
             not_before: None,
+            pause: RETRY,
+            uid: id.uid.to_string(),
+            calls,
         }
     }
 
@@ -264,16 +316,19 @@ impl StatusWriter {
     /// Whether something waits to be written, and how long.
     #[must_use]
     pub fn due(&self, status: &KubervisorServiceStatus) -> Option<Duration> {
-        let allowed = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let allowed =
+            self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         self.wanted(status).map(|wait| wait.max(allowed))
     }
 
     fn wanted(&self, status: &KubervisorServiceStatus) -> Option<Duration> {
-        if self.doubtful
-            || urgent(status) != urgent(&self.written)
-            || self.at.is_none() && without_times(status) != without_times(&self.written)
-        {
+        let since = self.at.map_or(Duration::MAX, |at| at.elapsed());
+        if self.doubtful || acts(status) != acts(&self.written) {
             return Some(Duration::ZERO);
+        }
+        if urgent(status) != urgent(&self.written) {
+            // A source that fails every second time must not be a write every second time.
+            return Some(CHANGES_EVERY.saturating_sub(since));
         }
         if without_times(status) == without_times(&self.written) {
             return None;
@@ -287,7 +342,8 @@ impl StatusWriter {
     /// What the server said; the same status is due again then, after [`RETRY`].
     pub async fn write(&mut self, status: KubervisorServiceStatus) -> Result<u64, CallError> {
         let result = self.write_now(status).await;
-        self.not_before = result.is_err().then(|| Instant::now() + RETRY);
+        self.not_before = result.is_err().then(|| Instant::now() + self.pause);
+        self.pause = if result.is_err() { (self.pause * 2).min(RETRY_MAX) } else { RETRY };
         result
     }
 
@@ -295,7 +351,9 @@ impl StatusWriter {
         if self.doubtful {
             self.read_again().await?;
         }
-        let patch = json!({ "status": difference(&json!(self.written), &json!(status)) });
+        let change = difference(&json!(self.written), &json!(status));
+        // The uid: an object made anew under the same name has its own owner.
+        let patch = json!({ "metadata": { "uid": self.uid }, "status": change });
         let version = self.patch(&patch).await?;
         self.written = status;
         self.at = Some(Instant::now());
@@ -308,7 +366,7 @@ impl StatusWriter {
     /// It is not recorded; the eviction must not be asked for.
     pub async fn record_kill(&mut self, version: u64, kills: Vec<KillStatus>) -> Result<u64, CallError> {
         let patch = json!({
-            "metadata": { "resourceVersion": version.to_string() },
+            "metadata": { "uid": self.uid, "resourceVersion": version.to_string() },
             "status": { "kills": kills },
         });
         let version = self.patch(&patch).await?;
@@ -326,11 +384,18 @@ impl StatusWriter {
     async fn patch(&mut self, patch: &Value) -> Result<u64, CallError> {
         let params =
             PatchParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let _turn = self.calls.acquire().await.map_err(|e| CallError::NotSent(e.to_string()))?;
         let answer = call(self.api.patch_status(&self.name, &params, &Patch::Merge(patch))).await;
         self.doubtful |= answer.as_ref().is_err_and(|error| !error.definite());
         let answer = answer?;
         Ok(answer.metadata.resource_version.and_then(|v| v.parse().ok()).unwrap_or(0))
     }
+}
+
+/// What was done, and the word for it all: told at once.
+fn acts(status: &KubervisorServiceStatus) -> impl PartialEq + use<> {
+    let KubervisorServiceStatus { observed_generation, state, cut, recent, kills, .. } = status.clone();
+    (observed_generation, state, cut, recent, kills)
 }
 
 /// A status without what only says when it was written.
@@ -402,6 +467,7 @@ mod tests {
             unlabelled: 0,
             report: None,
             failing,
+            doubts: &[],
             cut: vec![],
             recent: vec![],
             kills: vec![],

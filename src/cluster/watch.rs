@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
+use kubervisor_core::backoff::hash;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
@@ -22,6 +23,11 @@ use super::slim::{RawKubervisorService, SlimPod, SlimService};
 const WATCH_SECONDS: u32 = 28;
 /// A streamed list may take this long: 100,000 pods of 15 kB are 1.5 GB of JSON.
 const LIST_SECONDS: u32 = 290;
+/// Longest pause between two objects of a streamed list.
+const LIST_SILENCE: Duration = Duration::from_secs(30);
+/// A list is asked for again this often (spread by a fifth): an event that was lost on the way, with a bookmark past
+/// it, would otherwise never be missed.
+const LIST_AGAIN: Duration = Duration::from_mins(10);
 /// The server closes a watch by itself; a connection that outlives its time by this much is dead.
 const GRACE: Duration = Duration::from_secs(5);
 /// Objects in a page, where pages are needed.
@@ -85,7 +91,11 @@ where
     T: Watched,
     S: Sink<T>,
 {
-    let mut watch = Watch { client, request: Request::new(path), version: None, streams: true };
+    let spread = u32::try_from(hash(0, path.as_bytes()) % 20).unwrap_or(0);
+    let list_again = LIST_AGAIN + LIST_AGAIN * spread / 100;
+    let request = Request::new(path);
+    let mut watch =
+        Watch { client, request, version: None, streams: true, listed: Instant::now(), list_again };
     let mut pause = BACKOFF.0;
     // Turns in a row that ended at once although nothing failed: a server or a proxy that closes every watch must
     // not be asked without end. One is normal: a list, after which the watch starts.
@@ -121,6 +131,9 @@ struct Watch {
     version: Option<String>,
     /// The server streams lists.
     streams: bool,
+    /// When the last list began, and after how long the next one is due.
+    listed: Instant,
+    list_again: Duration,
 }
 
 impl Watch {
@@ -144,19 +157,27 @@ impl Watch {
     {
         let params = WatchParams::streaming_lists().timeout(LIST_SECONDS);
         sink.begin();
+        self.listed = Instant::now();
         match self.events(&params, "", LIST_SECONDS, sink).await {
             Ok(_) if self.version.is_some() => {
                 sink.end();
                 Ok(())
             }
-            Ok(_) => Err("the list ended before it was complete".into()),
+            Ok(_) => {
+                self.streams = false;
+                Err("the list ended before it was complete; asking for pages".into())
+            }
             Err(WatchError::Refused(code, text)) if matches!(code, 400 | 404 | 405 | 422) => {
                 // 404 is also a kind that is not served; the pages will say so.
                 tracing::debug!(code, text, "the server does not stream this list; asking for pages");
                 self.streams = false;
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // A server may also accept the stream and never end it.
+                self.streams = !matches!(error, WatchError::Silent);
+                Err(error.into())
+            }
         }
     }
 
@@ -168,6 +189,7 @@ impl Watch {
         // Asked again the next time: the server may have been replaced by a newer one.
         self.streams = true;
         sink.begin();
+        self.listed = Instant::now();
         let mut params = ListParams::default().limit(PAGE);
         loop {
             let request = self.request.list(&params).map_err(|e| e.to_string())?;
@@ -197,7 +219,12 @@ impl Watch {
         let version = self.version.clone().unwrap_or_default();
         let params = WatchParams::default().timeout(WATCH_SECONDS);
         match self.events(&params, &version, WATCH_SECONDS, sink).await {
-            Ok(End::Resume) => Ok(()),
+            Ok(End::Resume) => {
+                if self.listed.elapsed() > self.list_again {
+                    self.version = None;
+                }
+                Ok(())
+            }
             Ok(End::Expired) | Err(WatchError::Refused(410, _)) => {
                 self.version = None;
                 Ok(())
@@ -226,8 +253,10 @@ impl Watch {
         let mut stream = std::pin::pin!(stream);
         let end = Instant::now() + Duration::from_secs(seconds.into()) + GRACE;
         loop {
-            let next = tokio::time::timeout_at(end, stream.try_next()).await;
-            let event = next.map_err(|_| WatchError::Broken("the watch outlived its time".into()))??;
+            // A list comes without pauses; a watch may be quiet to its end.
+            let patience = if self.version.is_none() { end.min(Instant::now() + LIST_SILENCE) } else { end };
+            let next = tokio::time::timeout_at(patience, stream.try_next()).await;
+            let event = next.map_err(|_| WatchError::Silent)??;
             let Some(event) = event else { return Ok(End::Resume) };
             sink.proved(Instant::now());
             if let Some(end) = self.take(event, sink)? {
@@ -292,6 +321,7 @@ struct PageMeta {
 
 enum WatchError {
     Refused(u16, String),
+    Silent,
     Broken(String),
 }
 
@@ -308,6 +338,7 @@ impl From<WatchError> for String {
     fn from(error: WatchError) -> Self {
         match error {
             WatchError::Refused(code, text) => format!("refused with code {code}: {text}"),
+            WatchError::Silent => "nothing came for longer than the server may be silent".into(),
             WatchError::Broken(text) => text,
         }
     }

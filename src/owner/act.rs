@@ -23,19 +23,26 @@ use crate::cluster::status::{RECENT_MAX, stamp};
 const AT_ONCE: usize = 4;
 
 impl Owner {
-    /// Returns how many actions were acknowledged.
-    pub(super) async fn carry_out(&mut self, plan: &Plan, answers: &[Answered], now: Now) -> usize {
-        let mut sent = Vec::new();
-        for action in &plan.actions {
+    /// Returns whether anything was tried.
+    pub(super) async fn carry_out(&mut self, plan: &Plan, answers: &[Answered], now: Now) -> bool {
+        let evicts = |action: &&Action| action.what.step() == Move::Evict;
+        let first: Vec<_> = plan.actions.iter().filter(|a| !evicts(a)).collect();
+        let outcomes = self.send(first, now).await;
+        self.note_all(outcomes, answers, now);
+        // Last: each waits for its record, and nothing else shall wait for that.
+        for action in plan.actions.iter().filter(evicts) {
             // No record, no kill: the cap must hold over a restart.
-            if action.what.step() == Move::Evict && !self.record_kill(action, now).await {
+            if self.record_kill(action, now).await {
+                let outcomes = self.send(vec![action], now).await;
+                self.note_all(outcomes, answers, now);
+            } else {
                 self.memory.record(&action.uid, Move::Evict, false, self.parts.now());
-                continue;
             }
-            sent.push(action);
         }
-        let outcomes = self.send(sent, now).await;
-        let mut done = 0;
+        !plan.actions.is_empty()
+    }
+
+    fn note_all(&mut self, outcomes: Vec<(&Action, Outcome, Instant)>, answers: &[Answered], now: Now) {
         for (action, outcome, at) in outcomes {
             if let (What::Cut(order), Outcome::Done) = (&action.what, &outcome) {
                 let answer = answers.iter().find(|a| a.breaker == order.breaker);
@@ -43,10 +50,8 @@ impl Owner {
                     self.parts.metrics.reacted(at.saturating_duration_since(answer.answered_at));
                 }
             }
-            done += usize::from(matches!(outcome, Outcome::Done));
             self.note(action, &outcome, now);
         }
-        done
     }
 
     /// Started in the order of the plan, a few at a time.
@@ -96,8 +101,15 @@ impl Owner {
 
     fn note(&mut self, action: &Action, outcome: &Outcome, now: Now) {
         let step = action.what.step();
-        let accepted = matches!(outcome, Outcome::Done | Outcome::Unknown(_));
-        self.memory.record(&action.uid, step, accepted, self.parts.now());
+        match outcome {
+            Outcome::Done | Outcome::Unknown(_) => {
+                self.memory.record(&action.uid, step, true, self.parts.now())
+            }
+            // The pod changed meanwhile: that is nobody's fault, and the next tick decides on what it is now.
+            Outcome::NotSent(_) => self.memory.dropped(&action.uid, step),
+            Outcome::Refused(error) if error.code() == Some(409) => self.memory.dropped(&action.uid, step),
+            Outcome::Refused(_) => self.memory.record(&action.uid, step, false, self.parts.now()),
+        }
         if step == Move::Evict {
             self.parts.metrics.evicted(&self.id, outcome.as_str());
         }
@@ -178,7 +190,11 @@ impl Owner {
     pub(super) fn note_freed(&mut self, pod: &Marked, outcome: &Outcome, why: &str) -> bool {
         let now = self.parts.now();
         let done = matches!(outcome, Outcome::Done);
-        self.memory.record(&pod.uid, Move::Restore, done, now);
+        match outcome {
+            Outcome::Done | Outcome::Unknown(_) => self.memory.record(&pod.uid, Move::Restore, true, now),
+            Outcome::NotSent(_) => {}
+            Outcome::Refused(_) => self.memory.record(&pod.uid, Move::Restore, false, now),
+        }
         if done {
             self.parts.metrics.restored(&self.id, "Released");
             let text = format!("restored: {why}");

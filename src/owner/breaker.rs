@@ -64,7 +64,12 @@ impl Asking {
         let names = new.iter().map(|asked| Arc::clone(&asked.breaker)).collect();
         for asked in new {
             self.rounds += 1;
-            let handle = tokio::spawn(ask(self.parts.clone(), asked.clone(), self.rounds, self.send.clone()));
+            let handle = self.parts.tasks.spawn(ask(
+                self.parts.clone(),
+                asked.clone(),
+                self.rounds,
+                self.send.clone(),
+            ));
             self.asked.push(Task { asked: asked.clone(), round: self.rounds, handle });
         }
         names

@@ -3,8 +3,10 @@
 //! Asked beside the ticks, when the Service or the spec changes and now and then; a tick only reads what is known.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kubervisor_core::backoff::hash;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -30,13 +32,17 @@ pub(super) enum Known {
 pub(super) struct Checked {
     asked: Option<(u64, Vec<(String, String)>)>,
     at: Instant,
+    round: u64,
+    newest: Arc<AtomicU64>,
+    /// Failures in a row.
+    failures: u32,
     send: watch::Sender<Known>,
 }
 
 impl Checked {
     pub(super) fn new() -> Self {
         let (send, _) = watch::channel(Known::Nothing("they have just been asked for".into()));
-        Self { asked: None, at: Instant::now(), send }
+        Self { asked: None, at: Instant::now(), round: 0, newest: Arc::default(), failures: 0, send }
     }
 
     pub(super) fn known(&self) -> Known {
@@ -55,8 +61,11 @@ impl Checked {
         let wanted = (generation, selector.to_vec());
         let changed = self.asked.as_ref() != Some(&wanted);
         let again = match self.known() {
-            Known::Nothing(_) => RETRY,
-            Known::Faults(_) => ASK_AGAIN,
+            Known::Nothing(_) => (RETRY * 2_u32.saturating_pow(self.failures.min(8))).min(ASK_AGAIN),
+            // Spread: services that start together must not ask together for ever.
+            Known::Faults(_) => {
+                ASK_AGAIN + ASK_AGAIN * u32::try_from(hash(0, id.uid.as_bytes()) % 20).unwrap_or(0) / 100
+            }
         };
         if selector.is_empty() || !changed && self.at.elapsed() < again {
             return;
@@ -64,15 +73,27 @@ impl Checked {
         if changed {
             self.send.send_replace(Known::Nothing("the Service or the spec has just changed".into()));
         }
+        self.failures = match self.known() {
+            Known::Nothing(_) if !changed => self.failures + 1,
+            Known::Nothing(_) | Known::Faults(_) => 0,
+        };
         (self.asked, self.at) = (Some(wanted), Instant::now());
         let (client, send) = (parts.client.clone(), self.send.clone());
         let (namespace, service) = (Arc::clone(&id.namespace), Arc::clone(service));
         let (selector, told) = (selector.to_vec(), parts.cache.changed(&id.namespace, &id.uid));
-        tokio::spawn(async move {
+        self.round += 1;
+        let (round, newest, calls) = (self.round, Arc::clone(&self.newest), Arc::clone(&parts.calls));
+        newest.store(round, Ordering::Release);
+        parts.tasks.spawn(async move {
+            let Ok(_turn) = calls.acquire().await else { return };
             let known = match faults(&client, &namespace, &service, &selector).await {
                 Ok(faults) => Known::Faults(faults.into()),
                 Err(error) => Known::Nothing(error.to_string().into()),
             };
+            // An older question may be answered after a newer one was asked.
+            if newest.load(Ordering::Acquire) != round {
+                return;
+            }
             send.send_replace(known);
             told.into_iter().for_each(|changed| changed.notify_one());
         });

@@ -15,18 +15,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
+use kubervisor_core::detector::Detector;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report};
 use kubervisor_core::policy::{Mode, ServicePolicy};
 use kubervisor_core::tick::{Answer, Input, tick};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::breaker::{Answered, Asking};
 use self::checked::{Checked, Known};
@@ -35,11 +39,12 @@ use crate::api::{KubervisorServiceStatus, Parsed};
 use crate::cluster::apply::{Identity, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
+use crate::cluster::registry::Registry;
 use crate::cluster::release::free;
-use crate::cluster::snapshot::{ServiceView, View};
+use crate::cluster::snapshot::{Marked, ServiceView, View};
 use crate::cluster::status::StatusWriter;
 use crate::metrics::Metrics;
-use crate::sources::{Source, SourceError};
+use crate::sources::{self, Source, SourceError};
 
 /// A change of the fleet makes a tick due, at most this often.
 const FLEET_TICKS_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +62,12 @@ pub struct Parts {
     pub cache: Arc<Cache>,
     /// Writes to pods.
     pub writer: Writer,
+    /// The set of KubervisorServices.
+    pub registry: Arc<Registry>,
+    /// Everything that is spawned, so that the end can wait for it.
+    pub tasks: TaskTracker,
+    /// Few status writes, and few look-ups of workloads, at once: thousands of services start together.
+    pub calls: Arc<Semaphore>,
     /// Where samples come from.
     pub source: Arc<dyn Source>,
     /// Where notices are told.
@@ -119,6 +130,12 @@ pub struct Owner {
     seed: u64,
     /// Specs taken so far.
     specs: u64,
+    /// What every answer of a source left to doubt, by breaker.
+    doubts: BTreeMap<Arc<str>, &'static str>,
+    /// The last tick found fewer serving than the floor.
+    short: bool,
+    /// When this owner started.
+    since: Instant,
     /// Seen at the last tick, for notices of changes.
     last: tell::Last,
     report: Option<Report>,
@@ -137,10 +154,18 @@ impl Owner {
             specs: 0,
             policy: ServicePolicy::returns_only(),
             memory: Memory::resumed(stored_size, parts.now()),
-            status: StatusWriter::new(parts.client.clone(), &id, inbox.stored.clone()),
+            status: StatusWriter::new(
+                parts.client.clone(),
+                Arc::clone(&parts.calls),
+                &id,
+                inbox.stored.clone(),
+            ),
             kills,
             recent: inbox.stored.recent.iter().cloned().collect(),
             failing: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            short: false,
+            since: Instant::now(),
             seed: hash(0, id.uid.as_bytes()),
             last: tell::Last::default(),
             report: None,
@@ -169,7 +194,7 @@ impl Owner {
                 Ok(()) = self.inbox.spec.changed() => { self.take_spec(); Vec::new() }
             };
             // Before the first complete lists nothing is known, and nothing is decided.
-            if !self.parts.cache.synced() {
+            if !self.parts.cache.synced_in(&self.id.namespace) {
                 due = Instant::now() + FLEET_TICKS_EVERY;
                 continue;
             }
@@ -177,8 +202,11 @@ impl Owner {
             last_tick = Instant::now();
             due = last_tick + self.turn(&answers).await;
         }
-        let breakers: Vec<_> = self.policy.breakers.iter().map(|b| Arc::clone(&b.name)).collect();
-        self.parts.metrics.forget(&self.id, &breakers);
+        self.parts.metrics.forget(&self.id, &self.breaker_names());
+    }
+
+    fn breaker_names(&self) -> Vec<Arc<str>> {
+        self.policy.breakers.iter().map(|b| Arc::clone(&b.name)).collect()
     }
 
     fn take_spec(&mut self) {
@@ -198,6 +226,11 @@ impl Owner {
                 self.memory.forget_breaker(&breaker.name);
             }
         }
+        // What a breaker that is gone could not do must not hold the others.
+        self.failing.retain(|name, _| parsed.asked.iter().any(|a| a.breaker == *name));
+        self.doubts.retain(|name, _| parsed.asked.iter().any(|a| a.breaker == *name));
+        // The gauges of breakers that are gone; the next tick sets the others again.
+        self.parts.metrics.idle(&self.id, &self.breaker_names());
         self.policy = parsed.policy.clone();
         if self.policy.mode == Mode::Disabled {
             self.asking.stop();
@@ -213,24 +246,30 @@ impl Owner {
         }
         let now = self.parts.now();
         self.kills.forget_old(now.mono);
-        let freed = self.free_unheld(&view, now).await;
         let mut next = IDLE_TICK;
+        let mut news = false;
+        let yields = view.conflict.as_ref().is_some_and(|c| c.yields);
         if self.evaluates(&view) {
-            let plan = self.decide(&view, answers, now);
+            let mut plan = self.decide(&view, answers, now);
             self.count_refusals(&plan);
-            let done = self.carry_out(&plan, answers, now).await;
+            if yields {
+                // The older one keeps the returns, and nobody else acts.
+                plan.actions.clear();
+            }
+            news |= self.carry_out(&plan, answers, now).await;
             if let Some(due) = plan.next_due {
                 next = next.min(due.saturating_sub(self.parts.now().mono));
             }
-            // What was done shows in the next view; it makes a tick due by itself.
-            if done > 0 {
-                next = next.min(FLEET_TICKS_EVERY);
-            }
             self.report = Some(plan.report);
         } else {
-            self.report = self.report.take().filter(|_| view.service.fault().is_none());
+            self.report = None;
+            self.parts.metrics.idle(&self.id, &self.breaker_names());
         }
-        if freed {
+        if !yields {
+            news |= self.free_unheld(&view, now).await;
+        }
+        // What was done shows in the next view, and what was not done is decided again on it.
+        if news {
             next = next.min(FLEET_TICKS_EVERY);
         }
         self.tell(&view, now);
@@ -244,9 +283,9 @@ impl Owner {
     fn note_sources(&mut self, answers: &[Answered]) {
         for answered in answers {
             let outcome = match &answered.result {
-                Ok(_) => {
+                Ok(answer) => {
                     self.failing.remove(&answered.breaker);
-                    "Ok"
+                    self.doubt(&answered.breaker, answer)
                 }
                 Err(error) => {
                     self.failing.insert(Arc::clone(&answered.breaker), error.clone());
@@ -255,6 +294,29 @@ impl Owner {
             };
             self.parts.metrics.evaluated(&self.id, &answered.breaker, outcome);
         }
+    }
+
+    /// What an answer that came leaves to be desired; the word for its outcome.
+    fn doubt(&mut self, breaker: &Arc<str>, answer: &sources::Answer) -> &'static str {
+        let custom = self.policy.breaker(breaker).is_some_and(|b| b.detector == Detector::Custom);
+        let (word, text) = match (answer.samples.partial, answer.samples.is_empty()) {
+            (true, _) => {
+                ("Partial", "the source warned that its answer is incomplete: it is no reason to cut")
+            }
+            // A custom service that names nobody says that all is well.
+            (false, true) if !custom => {
+                ("Empty", "the answer has no series: is the query right, and is there traffic?")
+            }
+            (false, _) => {
+                self.doubts.remove(breaker);
+                return "Ok";
+            }
+        };
+        if self.doubts.insert(Arc::clone(breaker), text).is_none() {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, %breaker,
+                warnings = ?answer.warnings, dropped = answer.dropped, "{text}");
+        }
+        word
     }
 
     fn decide(&mut self, view: &View, answers: &[Answered], now: Now) -> Plan {
@@ -275,14 +337,23 @@ impl Owner {
             now,
             seed: self.seed,
         };
+        let started = std::time::Instant::now();
         let plan = tick(&input, &mut self.memory);
+        self.parts.metrics.decided(started.elapsed());
+        let short = plan.report.budget.shortfall() > 0;
+        if short && !std::mem::replace(&mut self.short, short) {
+            self.parts.metrics.late_loss(&self.id);
+        }
+        self.short = short;
         self.parts.metrics.ticked(&self.id, &plan.report, now.wall);
         plan
     }
 
     fn gates(&self, view: &View) -> Vec<Gate> {
         let mut gates = Vec::new();
-        for (resource, age) in self.parts.cache.view_ages() {
+        let [pods, services] = self.parts.cache.view_ages_in(&self.id.namespace);
+        let resources = ("kubervisorservices", self.parts.registry.view_age(&self.id.namespace));
+        for (resource, age) in [pods, services, resources] {
             if age.is_none_or(|age| age > STALE_AFTER) {
                 gates.push(Gate::StaleView { resource });
             }
@@ -312,9 +383,6 @@ impl Owner {
     /// Pods that are ours and that nothing holds any more: mode Disabled or DryRun, no key in the selector, or put
     /// back by a person, whose marks are tidied away.
     async fn free_unheld(&mut self, view: &View, now: Now) -> bool {
-        if view.conflict.as_ref().is_some_and(|c| c.yields) {
-            return false;
-        }
         let all = match (self.policy.mode, view.service) {
             _ if self.spec.parsed.is_err() => None,
             (Mode::Disabled, _) => Some("mode Disabled"),
@@ -324,19 +392,23 @@ impl Owner {
             }
             _ => None,
         };
-        let mut freed = false;
-        for pod in &view.marked {
-            let why = match (all, pod.opened_by_hand) {
-                (_, true) => "put back by a person",
-                (Some(why), false) => why,
-                (None, false) => continue,
-            };
-            if !pod.in_flight && self.memory.may_write(&pod.uid, now) {
-                let outcome = free(&self.parts.writer, pod, why, now.wall).await;
-                freed |= self.note_freed(pod, &outcome, why);
-            }
+        let wanted = view.marked.iter().filter_map(|pod| match (all, pod.opened_by_hand) {
+            (_, true) => Some((pod, "put back by a person")),
+            (Some(why), false) => Some((pod, why)),
+            (None, false) => None,
+        });
+        let free_now = |pod: &Marked| !pod.in_flight && self.memory.may_write(&pod.uid, now);
+        let writer = &self.parts.writer;
+        let mut running = FuturesUnordered::new();
+        for (pod, why) in wanted.filter(|(pod, _)| free_now(pod)) {
+            running.push(async move { (pod, why, free(writer, pod, now.wall).await) });
         }
-        freed
+        let mut ended = Vec::new();
+        while let Some(one) = running.next().await {
+            ended.push(one);
+        }
+        drop(running);
+        ended.iter().fold(false, |freed, (pod, why, outcome)| self.note_freed(pod, outcome, why) || freed)
     }
 
     /// Where the object stood when it was last seen or written.

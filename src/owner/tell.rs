@@ -1,5 +1,6 @@
 //! What the owner tells: changes of the whole service as notices, everything as status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,11 @@ use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::{Facts, RETRY, compose, stamp};
 use crate::sources::SourceError;
 
+/// A service that has just started says nothing of itself before it knows something, for this long.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// The same word about a service is an Event this often at most; the log and the status keep all.
+const SAME_WORD_EVERY: Duration = Duration::from_mins(5);
+
 /// What was told last: only a change is news.
 #[derive(Debug, Default)]
 pub(super) struct Last {
@@ -24,6 +30,7 @@ pub(super) struct Last {
     errors: Vec<String>,
     held: Option<String>,
     floor_reached: bool,
+    told: BTreeMap<Kind, Duration>,
 }
 
 impl Owner {
@@ -55,6 +62,13 @@ impl Owner {
         }
         self.last.floor_reached = floor_reached;
         for (kind, text) in news {
+            let flaps = matches!(kind, Kind::Held | Kind::Released | Kind::FloorReached);
+            let told = self.last.told.insert(kind, now.mono);
+            if flaps && told.is_some_and(|at| now.mono.saturating_sub(at) < SAME_WORD_EVERY) {
+                self.last.told.extend(told.map(|at| (kind, at)));
+                tracing::info!(namespace = %self.id.namespace, name = %self.id.name, kind = kind.as_str(), "{text}");
+                continue;
+            }
             self.parts.events.tell(&self.id, Notice::of_service(&self.id.uid, kind, now.wall, text));
         }
     }
@@ -94,7 +108,15 @@ impl Owner {
     pub(super) async fn write_status(&mut self, view: &View) -> Duration {
         let errors = self.errors();
         let failing: Vec<_> = self.failing.iter().map(|(b, e)| (b.to_string(), e.to_string())).collect();
-        let notes = self.spec.parsed.as_ref().map(|p| p.notes.clone()).unwrap_or_default();
+        let doubts: Vec<_> =
+            self.doubts.iter().map(|(b, text)| (b.to_string(), (*text).to_owned())).collect();
+        let mut notes = self.spec.parsed.as_ref().map(|p| p.notes.clone()).unwrap_or_default();
+        notes.extend(doubts.iter().map(|(breaker, text)| format!("{breaker}: {text}")));
+        // The first moments are all doubt; told at every start, they would be two writes for each service.
+        let starting = matches!(self.checked.known(), Known::Nothing(_)) && self.since.elapsed() < FIRST_WORD;
+        if starting && errors.is_empty() && view.service.fault().is_none() {
+            return FIRST_WORD;
+        }
         let facts = Facts {
             generation: self.spec.generation,
             disabled: self.policy.mode == Mode::Disabled,
@@ -104,6 +126,7 @@ impl Owner {
             unlabelled: view.unlabelled,
             report: self.report.as_ref(),
             failing: &failing,
+            doubts: &doubts,
             cut: cut_rows(view),
             recent: self.recent.iter().cloned().collect(),
             kills: self.kills.rows(),

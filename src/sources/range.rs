@@ -9,6 +9,9 @@ use promql_parser::util::parse_duration;
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 /// Longer queries are not read. Admission refuses them above 4 KiB; deep nesting costs a stack frame a character.
 const MAX_LENGTH: usize = 4_096;
+/// Signs in a query that is read: far more than people write, far less than a stack of 2 MiB holds in a debug build.
+/// Brackets are bounded by the length.
+const MAX_SIGNS: usize = 400;
 
 /// How far back a query looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +27,17 @@ pub struct RangeOf {
 /// `max_sample_age` is what a selector without a range takes (at most 5 minutes): the `lookback_delta` of the question.
 #[must_use]
 pub fn range_of(query: &str, max_sample_age: Duration) -> RangeOf {
-    let parsed = if query.len() > MAX_LENGTH { None } else { read(query) };
+    let parsed = if query.len() > MAX_LENGTH || signs(query) > MAX_SIGNS { None } else { read(query) };
     let instant = max_sample_age.min(FIVE_MINUTES);
     match parsed.and_then(|expr| reach(&expr, instant)) {
         Some(range) => RangeOf { range, understood: true },
         None => RangeOf { range: longest_in_brackets(query).max(FIVE_MINUTES), understood: false },
     }
+}
+
+/// The parser calls itself for each sign, and a thread's stack has an end.
+fn signs(query: &str) -> usize {
+    query.bytes().filter(|b| matches!(b, b'-' | b'+')).count()
 }
 
 /// The parser panics on some texts, such as `x[1e99]` (0.11.1); a spec may hold any text and must stop nobody.
@@ -162,6 +170,8 @@ mod tests {
 
     #[test]
     fn no_depth_of_nesting_overflows_the_stack() {
+        let signs = range_of(&format!("{}x", "-".repeat(4_000)), FIVE_MINUTES);
+        assert!(!signs.understood);
         let deep = format!("{}x[1m]{}", "(".repeat(2_045), ")".repeat(2_045));
         assert_eq!(seconds(&deep), (60, true));
         assert_eq!(seconds(&"-".repeat(100_000)), (300, false));

@@ -9,17 +9,25 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::cache::Cache;
+use crate::cluster::registry::Registry;
 use crate::metrics::Metrics;
-use crate::supervisor::Registry;
 
 /// What the pages show.
 #[derive(Clone)]
 pub struct Pages {
     /// Counts and times.
     pub metrics: Metrics,
+    /// The views at work now: a change of scope brings new ones.
+    pub views: watch::Receiver<Views>,
+}
+
+/// What the controller knows.
+#[derive(Clone, Default)]
+pub struct Views {
     /// The shared index.
     pub cache: Arc<Cache>,
     /// The set of KubervisorServices.
@@ -51,8 +59,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
 }
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
-    let waits =
-        [(pages.cache.synced(), "pods and services"), (pages.registry.synced(), "kubervisorservices")];
+    let Views { cache, registry } = pages.views.borrow().clone();
+    let waits = [(cache.synced(), "pods and services"), (registry.synced(), "kubervisorservices")];
     match waits.into_iter().find(|(synced, _)| !synced) {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some((_, what)) => {
@@ -62,9 +70,10 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    let [pods, services] = pages.cache.view_ages();
-    let ages = [pods, services, ("kubervisorservices", pages.registry.view_age())];
-    let (_, assumed) = pages.cache.sizes();
+    let Views { cache, registry } = pages.views.borrow().clone();
+    let [pods, services] = cache.view_ages();
+    let ages = [pods, services, ("kubervisorservices", registry.oldest_view())];
+    let (_, assumed) = cache.sizes();
     pages.metrics.view(&ages, assumed);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], pages.metrics.text())
