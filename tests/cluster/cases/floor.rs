@@ -27,10 +27,21 @@ fn half_must_serve(name: &str, source: &FakeSource, period: f64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_of_ten_condemned_by_two_breakers_behind_a_late_watch_reach_the_floor_of_five_and_never_pass_it()
 {
-    let shop = Shop::open("floor", 10).await;
+    ten_of_ten_behind_a_watch_late_by("floor", Duration::from_secs(2)).await;
+}
+
+/// So late that the server is asked for what the watch does not show: its answers are newer than the events that come
+/// after them.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_of_ten_behind_a_watch_later_than_anybody_waits_for_reach_the_floor_of_five_and_never_pass_it() {
+    ten_of_ten_behind_a_watch_late_by("later", Duration::from_secs(8)).await;
+}
+
+async fn ten_of_ten_behind_a_watch_late_by(prefix: &str, delay: Duration) {
+    let shop = Shop::open(prefix, 10).await;
     let (fast, slow) = (FakeSource::start(&shop.namespace).await, FakeSource::start(&shop.namespace).await);
     let proxy = shop.proxy().await;
-    let late = proxy.inject(Rule::new(Fault::DelayWatch(late)).path("/pods"));
+    let late = proxy.inject(Rule::new(Fault::DelayWatch(delay)).path("/pods"));
     let _controller = Controller::ready(&shop.controller_at(Some(&proxy.url()))).await;
     let names = shop.names().await;
     fast.name_bad(names.iter().map(String::as_str));
