@@ -254,7 +254,7 @@ impl Writer {
             match self.request(&pod, Some(fence.step), &fence.body).await {
                 Ok(()) => {
                     tracing::info!(namespace = %owned.namespace, pod = %owned.name, step = fence.step.as_str(),
-                    "a write of unknown fate is settled by another on the same version")
+                    "a write of unknown fate is settled by another on the same version");
                 }
                 Err(error) => tracing::debug!(namespace = %owned.namespace, pod = %owned.name, %error,
                     "a write of unknown fate is not settled by another one"),

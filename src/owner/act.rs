@@ -103,7 +103,7 @@ impl Owner {
         let step = action.what.step();
         match outcome {
             Outcome::Done | Outcome::Unknown(_) => {
-                self.memory.record(&action.uid, step, true, self.parts.now())
+                self.memory.record(&action.uid, step, true, self.parts.now());
             }
             // The pod changed meanwhile: that is nobody's fault, and the next tick decides on what it is now.
             Outcome::NotSent(_) => self.memory.dropped(&action.uid, step),
