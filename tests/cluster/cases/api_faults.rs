@@ -23,7 +23,7 @@ struct Stage {
     proxy: FaultProxy,
     observer: Observer,
     start: Instant,
-    controller: Controller,
+    _controller: Controller,
 }
 
 impl Stage {
@@ -36,7 +36,7 @@ impl Stage {
         shop.state_is("Running").await;
         let observer = shop.observer();
         eventually("all are seen", SOON, || async { observer.serving().len() == 5 }).await;
-        Self { shop, source, proxy, observer, start: Instant::now(), controller }
+        Self { shop, source, proxy, observer, start: Instant::now(), _controller: controller }
     }
 
     /// The next write to a pod is held; returns while it is.

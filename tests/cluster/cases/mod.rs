@@ -9,6 +9,7 @@ mod originals;
 mod process;
 mod quiet;
 mod returns;
+mod rights;
 mod services;
 mod sources;
 mod specs;

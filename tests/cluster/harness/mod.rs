@@ -7,6 +7,7 @@ mod observer;
 mod orchard;
 mod pods;
 mod release;
+pub mod rights;
 mod shop;
 pub mod trace;
 mod troubled;

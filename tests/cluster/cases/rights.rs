@@ -1,0 +1,168 @@
+//! What the controller may do, and what it does where it may do less.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::harness::rights::{Account, documented_rules, documented_rules_without};
+use crate::harness::trace::{Step, of};
+use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, troubled};
+
+fn returning_after(source: &FakeSource, seconds: u32) -> Value {
+    let mut breaker = custom_breaker("named", source);
+    breaker["activator"] = json!({"period": seconds});
+    json!({"breakers": [breaker]})
+}
+
+/// Five bare pods and an account.
+async fn open(prefix: &str) -> (Shop, FakeSource, Account) {
+    let shop = Shop::open(prefix, 0).await;
+    shop.bare_pods(5).await;
+    let (source, account) = (FakeSource::start(&shop.namespace).await, shop.account().await);
+    (shop, source, account)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_writes_are_told_and_backed_off_and_a_return_happens_once_the_right_is_back() {
+    let (shop, source, account) = open("withdrawn").await;
+    shop.allow(&account, &documented_rules()).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(returning_after(&source, 5)).await;
+    shop.cut_are(&["pear-0"]).await;
+    source.name_bad([]);
+    shop.allow(&account, &documented_rules_without("patch", "pods")).await;
+    let tries = || async {
+        let writes = shop.pod_writes_by(&account.user).await;
+        of(&writes, "pear-0").iter().filter(|write| write.step == Step::Unread).count()
+    };
+    eventually("its return is refused", SOON, || async { tries().await > 0 }).await;
+    let until = source.answers() + 9;
+    eventually("it goes on evaluating", SOON, || async { source.answers() >= until }).await;
+    // After 1, 2 and 4 s: one for each tick would be nine.
+    let tries = tries().await;
+    assert!((2..=5).contains(&tries), "{tries} tries in nine evaluations");
+    let refused = ["action=\"restore\"", "outcome=\"Refused\""];
+    assert!(controller.metric("kubervisor_apply_seconds_count", &refused).await >= 2.0);
+    assert!(controller.log().contains("is forbidden"), "{}", controller.log());
+    shop.allow(&account, &documented_rules()).await;
+    shop.cut_are(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_rights_in_its_own_namespace_only_it_says_so_and_works_there_with_the_definition_that_is_served()
+{
+    let (shop, source, account) = open("own").await;
+    shop.allow(&account, &documented_rules()).await;
+    let controller = Controller::ready(&shop.controller_as(&account, &[])).await;
+    let log = controller.log();
+    assert!(
+        log.contains("looking after our own namespace only: pods may not be watched everywhere"),
+        "{log}"
+    );
+    assert!(log.contains(&shop.namespace), "{log}");
+    assert!(log.contains("no right to register the CustomResourceDefinition; using the one served"), "{log}");
+    source.name_bad(["pear-0"]);
+    shop.govern(returning_after(&source, 5)).await;
+    shop.cut_are(&["pear-0"]).await;
+    source.name_bad([]);
+    shop.cut_are(&[]).await;
+}
+
+/// In a cluster of its own: it ends up looking after every namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_over_all_namespaces_that_come_later_are_noticed_within_a_minute() {
+    let troubled = troubled().await;
+    let shop = Shop::open_in(troubled.cluster, "wider", 0).await;
+    let account = shop.account().await;
+    shop.allow(&account, &documented_rules()).await;
+    let controller = Controller::ready(&shop.controller_as(&account, &[])).await;
+    let other = Shop::open_in(troubled.cluster, "elsewhere", 0).await;
+    other.bare_pods(5).await;
+    let source = FakeSource::start(&other.namespace).await;
+    source.name_bad(["pear-0"]);
+    other.govern(returning_after(&source, 5)).await;
+    shop.allow_everywhere(&account, &documented_rules()).await;
+    let noticed = || async { controller.log().contains("looking after all namespaces") };
+    eventually("it asks again", Duration::from_mins(1) + SOON, noticed).await;
+    other.cut_are(&["pear-0"]).await;
+    source.name_bad([]);
+    other.cut_are(&[]).await;
+}
+
+/// Group, resource with its subresource, verb.
+type Right = (String, String, String);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_every_act_uses_no_right_that_the_documentation_does_not_ask_for() {
+    let shop = Shop::open("all", 9).await;
+    let account = shop.account().await;
+    shop.allow_everywhere(&account, &documented_rules()).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let _controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
+    every_act(&shop, &account).await;
+    let (used, granted) = (used(&shop, &account).await, granted());
+    let show = |rights: BTreeSet<&Right>| {
+        let text = |(group, resource, verb): &Right| format!("  {verb} {resource} {group}");
+        rights.into_iter().map(text).collect::<Vec<_>>().join("\n")
+    };
+    println!("granted and not used:\n{}", show(granted.difference(&used).collect()));
+    println!("used and not granted:\n{}", show(used.difference(&granted).collect()));
+    assert!(used.is_subset(&granted));
+    assert!(used.len() > 10, "{used:?}");
+}
+
+/// Label, cut, restore, pause, evict, and a release by the janitor.
+async fn every_act(shop: &Shop, account: &Account) {
+    shop.bare_pod_labelled("unlabelled", &json!({"app": "pears"})).await;
+    let names = shop.names().await;
+    let modes = ["periodic", "retryAndPause", "retryAndKill"];
+    let (mut breakers, mut sources) = (Vec::new(), Vec::new());
+    for (mode, pod) in modes.into_iter().zip(&names) {
+        let source = FakeSource::start(&shop.namespace).await;
+        source.name_bad([pod.as_str()]);
+        let mut breaker = custom_breaker(&mode.to_lowercase(), &source);
+        breaker["activator"] = json!({"mode": mode, "period": 3, "maxRetryCount": 0});
+        breakers.push(breaker);
+        sources.push(source);
+    }
+    shop.govern(json!({"breakers": breakers})).await;
+    for step in [Step::Label, Step::Cut, Step::Restore, Step::Pause, Step::Evict] {
+        let done = || async {
+            shop.pod_writes_by(&account.user).await.iter().any(|w| w.step == step && w.accepted())
+        };
+        eventually(&format!("{step:?}"), SOON, done).await;
+    }
+    shop.delete_resource().await;
+    eventually("the janitor frees all", SOON, || async { shop.labelled("pause").await.is_empty() }).await;
+}
+
+async fn used(shop: &Shop, account: &Account) -> BTreeSet<Right> {
+    let audit = shop.cluster.audit();
+    audit.settle().await.unwrap();
+    let records = audit.all_by(&account.user, Timestamp::UNIX_EPOCH).unwrap();
+    // Everybody may ask what he may do.
+    let counts = records.into_iter().filter(|r| !r.resource.is_empty() && r.group != "authorization.k8s.io");
+    let name =
+        |resource: String, sub: &str| if sub.is_empty() { resource } else { format!("{resource}/{sub}") };
+    counts.map(|r| (r.group, name(r.resource, &r.subresource), r.verb)).collect()
+}
+
+fn granted() -> BTreeSet<Right> {
+    let texts =
+        |rule: &Value, field: &str| -> Vec<String> { serde_json::from_value(rule[field].clone()).unwrap() };
+    let mut rights = BTreeSet::new();
+    for rule in documented_rules() {
+        for group in texts(&rule, "apiGroups") {
+            for resource in texts(&rule, "resources") {
+                rights.extend(
+                    texts(&rule, "verbs").into_iter().map(|verb| (group.clone(), resource.clone(), verb)),
+                );
+            }
+        }
+    }
+    rights
+}
