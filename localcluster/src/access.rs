@@ -178,16 +178,39 @@ pub(crate) fn write_signing_keys(dir: &Path, name: &str) -> anyhow::Result<()> {
     write_private(&dir.join(format!("{name}.pub")), &pem::encode(&pem::Pem::new("PUBLIC KEY", public)))
 }
 
-/// Writes a file that only this user may read.
+/// Writes a file that only this user may read. Whole or not at all: programs that are just starting read the very file
+/// that another test writes once more.
 pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_again_is_never_seen_in_part_and_stays_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let text = "k".repeat(100_000);
+        write_private(&path, &text).unwrap();
+        let written = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..200).try_for_each(|_| write_private(&path, &text)));
+            while !writer.is_finished() {
+                assert_eq!(std::fs::read_to_string(&path).unwrap().len(), text.len());
+            }
+            writer.join().unwrap()
+        });
+        written.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something is left beside it");
+    }
 }
