@@ -107,3 +107,42 @@ async fn pods_that_the_original_left_half_broken_come_back_in_bounded_time() {
     let first = shop.pods().await.remove(&names[0]).unwrap().metadata.annotations.unwrap();
     assert_eq!(first["breaker/retryCount"], "2", "its strikes are kept");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_original_left_on_serving_and_paused_pods_changes_nothing_and_a_bad_one_is_cut() {
+    let shop = Shop::open("left-over", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let names = shop.names().await;
+    let left = json!({"breaker/breakAt": "2018-09-12T08:00:00Z", "breaker/retryCount": "1"});
+    // It never took breakAt away at a restore, and it paused without a word.
+    shop.mark(&names[0], json!({}), left.clone()).await;
+    shop.mark(&names[1], json!({}), left.clone()).await;
+    shop.mark(&names[3], json!({"kubervisor/traffic": "pause"}), left).await;
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": "4m"});
+    shop.govern(json!({"limits": {"maxCutRatio": 50}, "breakers": [breaker]})).await;
+    // Not before: without any resource a mark of the original is nobody's, and the pod is given back.
+    let _controller = Controller::ready(&shop.controller()).await;
+    eventually("it is judged", SOON, || async { source.answers() >= 4 }).await;
+    assert_eq!(shop.pod_writes().await, []);
+    source.name_bad([names[1].as_str()]);
+    shop.cut_are(&[&names[1]]).await;
+    assert_eq!(shop.labelled("pause").await, [names[3].clone()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_time_that_is_garbage_or_long_past_brings_the_pod_back_at_once() {
+    let shop = Shop::open("garbage", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let names = shop.names().await;
+    let cut = json!({"kubervisor/traffic": "no", "kubervisor/name": "pears", "kubervisor/strategy": "named"});
+    for (pod, time) in names.iter().zip(["tomorrow, perhaps", "2018-09-12T08:00:01Z"]) {
+        let times = json!({"breaker/breakAt": "2018-09-12T08:00:00Z", "kubervisor.k8s.io/restore-at": time});
+        shop.mark(pod, cut.clone(), times).await;
+    }
+    let _controller = Controller::ready(&shop.controller()).await;
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": "4m"});
+    shop.govern(json!({"breakers": [breaker]})).await;
+    shop.none_is_out().await;
+}

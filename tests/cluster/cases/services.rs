@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
+use crate::harness::trace::Step;
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
 
 /// A shop with one pod cut for longer than the test.
@@ -69,7 +72,7 @@ async fn a_service_made_again_within_a_minute_keeps_its_cuts_and_one_that_stays_
     let selector = json!(service.spec.unwrap().selector);
     shop.create_service(&selector).await;
     shop.state_is("Running").await;
-    assert_eq!(shop.labelled("no").await, [bad.clone()]);
+    assert_eq!(shop.labelled("no").await, std::slice::from_ref(&bad));
     shop.services().delete("pears", &DeleteParams::default()).await.unwrap();
     let held = || async { shop.labelled("no").await == [bad.clone()] };
     throughout("it is held for a while", Duration::from_secs(40), held).await;
@@ -112,12 +115,7 @@ async fn a_pod_born_without_the_label_is_labelled_with_and_without_a_resource() 
     let shop = Shop::open("born", 2).await;
     let _controller = Controller::ready(&shop.controller()).await;
     for name in ["early", "late"] {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "pears"}},
-            "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
-                "containers": [{"name": "shop", "image": "none"}]},
-        });
-        shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        unlabelled(&shop, name).await;
         eventually("it is labelled", SOON, || async {
             shop.labelled("yes").await.contains(&name.to_owned())
         })
@@ -168,4 +166,61 @@ async fn a_statefulsets_own_service_and_a_workload_that_selects_by_the_key_are_r
     let answered = source.answers();
     eventually("it is asked all the same", SOON, || async { source.answers() > answered + 2 }).await;
     assert!(shop.labelled("no").await.is_empty());
+}
+
+/// The label of each pod, in the order of names; empty where it has none.
+async fn labels(shop: &Shop) -> Vec<String> {
+    let of = |pod: Pod| pod.labels().get("kubervisor/traffic").cloned().unwrap_or_default();
+    shop.pods().await.into_values().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_labelled_before_the_key_is_added_so_that_adding_it_darkens_nobody() {
+    let shop = Shop::open("adding", 0).await;
+    shop.select(&json!({"app": "pears"})).await;
+    for name in ["pear-0", "pear-1", "pear-2"] {
+        unlabelled(&shop, name).await;
+    }
+    shop.serves(3).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    source.name_bad(["pear-1"]);
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    shop.state_is("NotActivated").await;
+    eventually("all are labelled", SOON, || async { labels(&shop).await == ["yes"; 3] }).await;
+    shop.becomes("LabelsComplete", "True").await;
+    let (asked, observer) = (source.answers(), shop.observer());
+    eventually("it is condemned", SOON, || async { source.answers() >= asked + 2 }).await;
+    assert_eq!(labels(&shop).await, ["yes"; 3], "cut without an effect");
+    let start = std::time::Instant::now();
+    shop.select(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.cut_are(&["pear-1"]).await;
+    assert!(observer.lowest_since(start) >= 2, "more than the one that was cut went dark");
+    unlabelled(&shop, "pear-3").await;
+    eventually("a later one is labelled", SOON, || async { observer.serving().contains("pear-3") }).await;
+}
+
+async fn unlabelled(shop: &Shop, name: &str) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "pears"}},
+        "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
+            "containers": [{"name": "shop", "image": "none"}]},
+    });
+    shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_selector_governs_nothing_and_its_cut_pods_are_freed() {
+    let (shop, _source, _controller, _bad) = with_one_cut("bare").await;
+    shop.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "by-hand"}, "spec": {"ports": [{"port": 80}]},
+    }));
+    let spec = shop.resources().get("pears").await.unwrap().spec;
+    let mut spec = json!(spec);
+    spec["service"] = json!("by-hand");
+    shop.govern(spec).await;
+    shop.state_is("ServiceNotAvailable").await;
+    all_open(&shop).await;
+    let writes = shop.pod_writes().await;
+    assert_eq!(writes.iter().map(|w| w.step).collect::<Vec<_>>(), [Step::Cut, Step::Restore]);
 }

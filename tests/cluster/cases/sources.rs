@@ -30,8 +30,8 @@ struct Incident {
 enum Shows {
     /// As an evaluation of this outcome; the breaker's error in the status says these words.
     Outcome(&'static str, &'static str),
-    /// As a good answer that says nothing of this many pods.
-    Unknown(f64),
+    /// As an answer of this outcome that says nothing of this many pods; the breaker's error says these words.
+    Unknown(&'static str, f64, &'static str),
 }
 
 impl Incident {
@@ -88,9 +88,9 @@ impl Incident {
 
     /// Waits for so many more evaluations that show it, and for the words.
     async fn is_told(&self, shows: &Shows, evaluations: f64) {
-        let (outcome, unknown) = match shows {
-            Shows::Outcome(outcome, _) => (*outcome, 4.0),
-            Shows::Unknown(pods) => ("Ok", *pods),
+        let (outcome, unknown, words) = match shows {
+            Shows::Outcome(outcome, words) => (*outcome, 4.0, *words),
+            Shows::Unknown(outcome, pods, words) => (*outcome, *pods, *words),
         };
         let label = format!("outcome=\"{outcome}\"");
         let evaluated = || self.metric("kubervisor_evaluations_total", &label);
@@ -99,11 +99,11 @@ impl Incident {
         eventually(&format!("{evaluations} more of {label}"), SOON, more).await;
         let verdicts = self.metric("kubervisor_verdicts", "verdict=\"unknown\"").await;
         assert!(verdicts >= unknown, "{verdicts} pods are unknown, not {unknown}");
-        if let Shows::Outcome(_, words) = shows {
+        let error = || async { self.shop.status().await["breakers"][0]["error"].to_string().contains(words) };
+        eventually(&format!("the breaker's error says {words:?}"), SOON, error).await;
+        if let Shows::Outcome(..) = shows {
             self.shop.becomes("Failed", "True").await;
             self.shop.becomes("Ready", "False").await;
-            let error = self.shop.status().await["breakers"][0]["error"].to_string();
-            assert!(error.contains(words), "{error}");
         }
     }
 }
@@ -163,7 +163,7 @@ async fn nobody_is_cut_for_ten_megabytes_about_other_pods() {
     let rows = (0..95_000).map(row).collect::<Vec<_>>().join(",");
     let body = format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{rows}]}}}}"#);
     assert!(body.len() > 10_000_000);
-    nobody_is_cut_for("ten-mb", |_| Fake::Body(Arc::from(body)), Shows::Unknown(4.0)).await;
+    nobody_is_cut_for("ten-mb", |_| Fake::Body(Arc::from(body)), Shows::Unknown("Ok", 4.0, "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,17 +176,17 @@ async fn nobody_is_cut_for_what_a_redirect_points_at() {
 async fn nobody_is_cut_for_an_empty_answer_which_holds_the_breaker() {
     let incident = Incident::begin("empty").await;
     incident.source.answer(Fake::Empty);
-    incident.is_told(&Shows::Unknown(4.0), 2.0).await;
+    incident.is_told(&Shows::Unknown("Empty", 4.0, "no series"), 2.0).await;
     incident.shop.becomes("Held", "True").await;
     assert_eq!(incident.shop.condition("Held").await.1, "Blind");
-    incident.is_sat_out(Shows::Unknown(4.0), 2.0).await;
+    incident.is_sat_out(Shows::Unknown("Empty", 4.0, "no series"), 2.0).await;
     incident.is_mended().await;
     incident.shop.becomes("Held", "False").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_cut_for_values_that_are_no_numbers() {
-    nobody_is_cut_for("nan", |_| Fake::EveryValue("NaN"), Shows::Unknown(4.0)).await;
+    nobody_is_cut_for("nan", |_| Fake::EveryValue("NaN"), Shows::Unknown("Ok", 4.0, "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn nobody_is_cut_for_a_scalar() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_cut_for_an_answer_that_warns_of_being_incomplete() {
     let fault = |incident: &Incident| Fake::Warned(incident.truth(incident.next()));
-    nobody_is_cut_for("warned", fault, Shows::Unknown(1.0)).await;
+    nobody_is_cut_for("warned", fault, Shows::Unknown("Partial", 1.0, "incomplete")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
