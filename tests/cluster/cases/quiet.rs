@@ -68,8 +68,11 @@ async fn build_stall(shop: &Shop, source: &FakeSource, i: usize) {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"selector": labels, "ports": [{"port": 80}]}});
     shop.services().create(&PostParams::default(), &read(service)).await.unwrap();
-    let mut breaker =
-        if i % 2 == 0 { custom_breaker("named", source) } else { discrete_breaker("errors", source) };
+    let mut breaker = if i.is_multiple_of(2) {
+        custom_breaker("named", source)
+    } else {
+        discrete_breaker("errors", source)
+    };
     breaker["evaluationPeriod"] = json!(5);
     let resource = json!({
         "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService", "metadata": {"name": name},

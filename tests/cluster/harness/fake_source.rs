@@ -45,8 +45,6 @@ pub enum Fake {
     Redirect(BTreeMap<String, (f64, f64)>),
     /// An answer that takes this long.
     Slow(Duration),
-    /// Never.
-    Hang,
 }
 
 /// A running fake.
@@ -183,10 +181,8 @@ async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
         let inner = state.lock().unwrap();
         (inner.fake.clone(), inner.namespace.clone(), inner.pods.clone())
     };
-    match &fake {
-        Fake::Slow(time) => tokio::time::sleep(*time).await,
-        Fake::Hang => std::future::pending().await,
-        _ => {}
+    if let Fake::Slow(time) = &fake {
+        tokio::time::sleep(*time).await;
     }
     let bad =
         matches!(&fake, Fake::Counts(c) | Fake::Warned(c) if c.values().any(|(_, errors)| *errors > 0.0));
@@ -208,7 +204,7 @@ fn body(fake: &Fake, namespace: &str, pods: &[String]) -> Response {
             let row = |pod| json!({"metric": {"code": "500", "pod": pod, "namespace": namespace}, "value": [1, value]});
             axum::Json(vector(pods.iter().map(row).collect())).into_response()
         }
-        Fake::Empty | Fake::Slow(_) | Fake::Hang => axum::Json(vector(vec![])).into_response(),
+        Fake::Empty | Fake::Slow(_) => axum::Json(vector(vec![])).into_response(),
         Fake::Scalar => {
             axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response()
         }

@@ -12,7 +12,7 @@ mod shop;
 pub mod trace;
 mod troubled;
 
-pub use controller::{Controller, ControllerArgs};
+pub use controller::Controller;
 pub use fake_source::{Fake, FakeSource, counts};
 pub use observer::Observer;
 pub use orchard::{Behaviour, Orchard, WELL};
