@@ -75,6 +75,9 @@ pub struct Pod {
     pub(super) terminating: bool,
     /// It had a traffic label and lost it: a person took it away.
     pub(super) unlabelled_by_hand: bool,
+    /// The server was asked for it, and the watch is not there yet. Of all others even a lower version is news: a store
+    /// that was restored from a backup has them.
+    pub(super) learned: bool,
 }
 
 /// A Service.

@@ -23,6 +23,15 @@ impl State {
             return None;
         }
         let (namespace, ns) = entry(&mut self.namespaces, &object.metadata.namespace);
+        // What settled a write must not be undone by an event, or a list, that is late.
+        if let Some(known) = ns.pods.get_mut(object.metadata.name.as_str())
+            && known.learned
+            && *known.uid == *object.metadata.uid
+            && version_of(&object.metadata) < known.version
+        {
+            known.list = list;
+            return None;
+        }
         let former = ns.remove(&object.metadata.name);
         let pod = pod_of(ns, &object, former.as_ref(), list);
         if let Some(former) = former {
@@ -98,7 +107,7 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
     let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
     Pod {
         uid: former.map_or_else(|| Arc::from(meta.uid.as_str()), |f| Arc::clone(&f.uid)),
-        version: meta.resource_version.parse().unwrap_or(0),
+        version: version_of(meta),
         labels: former
             .filter(|f| same_labels(&f.labels, meta))
             .map_or_else(|| ns.shared(label_set(meta)), |f| Arc::clone(&f.labels)),
@@ -110,8 +119,13 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
         terminating: meta.deletion_timestamp.is_some(),
         // What this process did not see, the marks tell: we never leave them without a label.
         unlabelled_by_hand: traffic == TrafficLabel::Absent && (former.is_some_and(lost) || marks.is_some()),
+        learned: false,
         marks,
     }
+}
+
+fn version_of(meta: &SlimMeta) -> u64 {
+    meta.resource_version.parse().unwrap_or(0)
 }
 
 fn ours(label: &str) -> bool {

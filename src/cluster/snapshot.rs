@@ -199,13 +199,13 @@ impl Cache {
     /// What the server itself said of a pod, where it is newer than what the watch has shown.
     pub fn learn(&self, pod: SlimPod) {
         let mut state = self.lock();
-        let known = state.namespaces.get(pod.metadata.namespace.as_str());
-        let known = known.and_then(|ns| ns.pods.get(pod.metadata.name.as_str()));
+        let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
+        let known = state.namespaces.get(namespace.as_str()).and_then(|ns| ns.pods.get(name.as_str()));
         let version: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
-        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else {
-            return;
-        };
+        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else { return };
         state.apply_pod(pod, list);
+        let learned = state.namespaces.get_mut(namespace.as_str()).and_then(|ns| ns.pods.get_mut(name.as_str()));
+        learned.into_iter().for_each(|pod| pod.learned = true);
     }
 
     /// The server itself has no such pod any more.
@@ -402,6 +402,20 @@ mod tests {
         assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Err(NotSent::InFlight));
         cache.pods(None).apply(pod("pear-0", 8, "yes"));
         assert!(!cache.in_flight("uid-of-pear-0"));
+    }
+
+    #[test]
+    fn an_event_that_is_late_does_not_undo_what_the_server_said_meanwhile() {
+        let cache = orchard(2);
+        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 7), &|_| 1), Ok(()));
+        cache.learn(pod("pear-0", 9, "pause"));
+        assert!(!cache.in_flight("uid-of-pear-0"));
+        let serving = || cache.view("orchard", "k1").unwrap().fleet.count(Member::serving);
+        cache.pods(None).apply(pod("pear-0", 8, "yes"));
+        assert_eq!(serving(), 1);
+        cache.pods(None).apply(pod("pear-0", 9, "pause"));
+        cache.pods(None).apply(pod("pear-0", 3, "yes"));
+        assert_eq!(serving(), 2, "the store went back");
     }
 
     #[test]
