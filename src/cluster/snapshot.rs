@@ -202,9 +202,12 @@ impl Cache {
         let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
         let known = state.namespaces.get(namespace.as_str()).and_then(|ns| ns.pods.get(name.as_str()));
         let version: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
-        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else { return };
+        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else {
+            return;
+        };
         state.apply_pod(pod, list);
-        let learned = state.namespaces.get_mut(namespace.as_str()).and_then(|ns| ns.pods.get_mut(name.as_str()));
+        let learned =
+            state.namespaces.get_mut(namespace.as_str()).and_then(|ns| ns.pods.get_mut(name.as_str()));
         learned.into_iter().for_each(|pod| pod.learned = true);
     }
 
