@@ -40,7 +40,7 @@ const SERVED_TRIES: u32 = 100;
 const SERVED_PAUSE: Duration = Duration::from_millis(100);
 /// A controller that may only look at its own namespace asks this often whether it may look at all.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
-/// Time for writes under way at the end: a call's own, and a little.
+/// Time for everything under way at the end, writes and pages: a call's own, and a little.
 const GOODBYE: Duration = Duration::from_secs(6);
 /// Writes of statuses and look-ups of workloads at once, over all services.
 const CALLS_AT_ONCE: usize = 8;
@@ -67,6 +67,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         register_crd(&client, &stop).await;
     }
     let api_server = addresses(&config, args.allow_loopback_sources).await;
+    let mut deadline = Instant::now();
     while !stop.is_cancelled() {
         let (scope, settled) = scope(&args, &config, &client, &stop).await;
         views.send_replace(web::Views::default());
@@ -92,11 +93,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             ended = parts.join_next() => Err(anyhow!("a part of the controller ended by itself: {ended:?}")),
             ended = &mut served => Err(anyhow!("the pages are no longer served: {ended:?}")),
         };
-        turn.end(parts).await;
+        deadline = Instant::now() + GOODBYE;
+        turn.end(parts, deadline).await;
         end?;
     }
     // A page half asked for must not keep the process.
-    let _ = tokio::time::timeout(GOODBYE, served).await;
+    let _ = tokio::time::timeout_at(deadline, served).await;
     tracing::info!("kubervisor ends; what is cut stays cut until it runs again");
     Ok(())
 }
@@ -147,14 +149,14 @@ impl Turn<'_> {
     }
 
     /// Everything is told to stop; writes under way have their time.
-    async fn end(self, mut running: JoinSet<()>) {
+    async fn end(self, mut running: JoinSet<()>, deadline: Instant) {
         self.stop.cancel();
         self.tasks.close();
         let ended = async {
             while running.join_next().await.is_some() {}
             self.tasks.wait().await;
         };
-        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
     }

@@ -136,19 +136,34 @@ async fn a_kind_that_is_not_served_frees_nobody_and_one_that_is_served_and_empty
     let shop = Shop::open_in(troubled.cluster, "unproven", 0).await;
     shop.bare_pods(2).await;
     delete_crd(&shop.client).await;
-    let labels =
-        json!({"kubervisor/traffic": "no", "kubervisor/name": "pears", "kubervisor/strategy": "named"});
-    shop.mark("pear-0", labels, json!({"breaker/breakAt": jiff::Timestamp::now()})).await;
+    cut_for_a_resource_that_is_gone(&shop).await;
     let mut args = shop.controller();
     args.args.push("--register-crds=false".into());
     let controller = Controller::start(&args).await;
     let asked = || async { controller.log().matches("resource=\"kubervisorservices\"").count() >= 4 };
-    eventually("it has asked for the kind again and again", SOON, asked).await;
-    throughout("it stays cut", Duration::from_secs(6), || async { shop.labelled("no").await == ["pear-0"] })
-        .await;
+    eventually("it has asked for a list again and again", SOON, asked).await;
+    stays_cut(&shop).await;
     serve_crd(&shop.client).await;
     shop.cut_are(&[]).await;
-    assert!(controller.log().contains("its KubervisorService is gone"), "{}", controller.log());
+    // The same once a list has been complete: now the server is asked for the one resource.
+    delete_crd(&shop.client).await;
+    cut_for_a_resource_that_is_gone(&shop).await;
+    eventually("it has asked for proof", SOON, || async { controller.log().contains("cannot prove") }).await;
+    stays_cut(&shop).await;
+    serve_crd(&shop.client).await;
+    shop.cut_are(&[]).await;
+}
+
+async fn cut_for_a_resource_that_is_gone(shop: &Shop) {
+    let labels =
+        json!({"kubervisor/traffic": "no", "kubervisor/name": "pears", "kubervisor/strategy": "named"});
+    shop.mark("pear-0", labels, json!({"breaker/breakAt": jiff::Timestamp::now()})).await;
+}
+
+/// For longer than two sweeps of the janitor.
+async fn stays_cut(shop: &Shop) {
+    let cut = || async { shop.labelled("no").await == ["pear-0"] };
+    throughout("it stays cut", Duration::from_secs(11), cut).await;
 }
 
 /// Returns when the kind is no longer served.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use localcluster::{Fault, ProcessSignal, Rule};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually};
@@ -24,8 +25,11 @@ async fn sigterm_ends_it_in_time_with_success_whatever_is_under_way() {
     source.name_bad(["pear-0"]);
     shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
     eventually("a write hangs", SOON, || async { proxy.hits(hangs) > 0 }).await;
-    // Somebody who connects and asks nothing, as a load balancer's probe does.
-    let _idle = TcpStream::connect(controller.url.trim_start_matches("http://")).await.unwrap();
+    // Somebody who connects and asks nothing, as a load balancer's probe does, and somebody who never ends his question.
+    let address = controller.url.trim_start_matches("http://");
+    let _idle = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").await.unwrap();
     let start = Instant::now();
     controller.signal(ProcessSignal::End);
     assert!(controller.ended().await, "{}", controller.log());
