@@ -62,9 +62,19 @@ pub struct AuditRecord {
 pub struct Audit {
     pub(crate) path: PathBuf,
     pub(crate) access: Arc<Access>,
+    /// Only lines that contain this are parsed.
+    pub(crate) within: Option<String>,
 }
 
 impl Audit {
+    /// Only what was done in this namespace, which spares the parsing of everything else: for a test that looks again
+    /// and again at the log of a cluster that it shares.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Audit {
+        self.within = Some(format!("\"namespace\":{}", serde_json::Value::from(namespace)));
+        self
+    }
+
     /// Creations, updates, patches and deletions by this user since then, refused ones included (look at `code`), in the
     /// order of arrival. Call [`Audit::settle`] first when the count matters.
     ///
@@ -105,7 +115,7 @@ impl Audit {
     /// # Errors
     /// When the API server does not answer, or its log shows nothing for 10 s.
     pub async fn settle(&self) -> anyhow::Result<()> {
-        let audit = self.clone();
+        let audit = Audit { within: None, ..self.clone() };
         runtime::run(async move { audit.settle_here().await }).await
     }
 
@@ -132,7 +142,8 @@ impl Audit {
         let mut line = String::new();
         while reader.read_line(&mut line).with_context(|| format!("cannot read {}", self.path.display()))? > 0
         {
-            if line.ends_with('\n') && line.contains(needle) {
+            let within = self.within.as_ref().is_none_or(|within| line.contains(within.as_str()));
+            if within && line.ends_with('\n') && line.contains(needle) {
                 found.push(line.clone());
             }
             line.clear();

@@ -196,7 +196,8 @@ impl Cluster {
 
     /// Who has asked what of the API server.
     pub fn audit(&self) -> Audit {
-        Audit { path: self.data_dir().join("audit.log"), access: Arc::clone(&self.access) }
+        let path = self.data_dir().join("audit.log");
+        Audit { path, access: Arc::clone(&self.access), within: None }
     }
 
     /// Kills the API server: connections break, new ones are refused. Does nothing when it is away already.

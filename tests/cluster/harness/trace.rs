@@ -79,7 +79,7 @@ impl Shop {
 
     /// Every write in this namespace by this user since then, Events included.
     pub async fn writes_by(&self, user: &str, since: Timestamp) -> Vec<AuditRecord> {
-        let audit = self.cluster.audit();
+        let audit = self.cluster.audit().within(&self.namespace);
         audit.settle().await.unwrap();
         let mut records = audit.writes_by(user, since).unwrap();
         records.retain(|record| record.namespace == self.namespace);
