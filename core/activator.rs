@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_cut_without_any_readable_time_is_due_at_once() {
-        let cut = Cut { at: None, restore_at: None, breaker: None };
+        let cut = Cut { at: None, restore_at: None, breaker: None, severity: 0.0 };
         assert_eq!(remaining(&ladder(ActivatorMode::Periodic), &open("p"), &cut, now(5), 7), Duration::ZERO);
     }
 }

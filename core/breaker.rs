@@ -71,7 +71,7 @@ mod tests {
     use crate::fixtures::{breaker, custom, fleet_of, open};
 
     fn bad(severity: f64) -> Verdict {
-        Verdict::anomalous(severity, Evidence::Named)
+        Verdict::Anomalous { severity, evidence: Evidence::Named }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Now;
-use crate::detector::{Detector, Deviation, Discrete, Lists};
+use crate::detector::{Detector, Deviation, Direction, Discrete, Lists};
 use crate::fleet::{Fleet, Member, Workload};
 use crate::gates::Gate;
 use crate::memory::Memory;
 use crate::plan::{Kill, Plan, RestoreReason, What, Why};
 use crate::policy::{
-    ActivatorMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits, Mode, ServicePolicy,
+    ActivatorMode, ActivatorPolicy, BreakerPolicy, Confirm, CutsPerPeriod, FloorPolicy, Limits, Mode,
+    ServicePolicy,
 };
 use crate::sample::{Reading, Row, Samples};
 use crate::tick::{Answer, Input, tick};
@@ -41,13 +42,19 @@ pub(crate) fn open(name: &str) -> Member {
         strikes: Strikes::default(),
         ready_since: at(-3_600),
         workload: Workload::Replaced,
+        node: None,
+        zone: None,
+        revision: None,
+        restored_at: None,
+        wish: None,
         in_flight: None,
     }
 }
 
 /// A member cut by `breaker` for the `strikes`-th time at second `since`, due at second `due`.
 pub(crate) fn cut_by(name: &str, breaker: &str, strikes: u32, since: i64, due: i64) -> (Member, Cut) {
-    let cut = Cut { at: Some(at(since)), restore_at: Some(at(due)), breaker: Some(breaker.into()) };
+    let cut =
+        Cut { at: Some(at(since)), restore_at: Some(at(due)), breaker: Some(breaker.into()), severity: 1.5 };
     let member = Member {
         reached: false,
         traffic: Traffic::Cut(cut.clone()),
@@ -58,7 +65,7 @@ pub(crate) fn cut_by(name: &str, breaker: &str, strikes: u32, since: i64, due: i
 }
 
 pub(crate) fn fleet_of(members: Vec<Member>) -> Fleet {
-    Fleet { namespace: "orchard".into(), members }
+    Fleet { namespace: "orchard".into(), members, ..Fleet::default() }
 }
 
 pub(crate) fn fleet_of_open(size: usize) -> Fleet {
@@ -70,7 +77,7 @@ pub(crate) fn custom() -> Detector {
 }
 
 pub(crate) fn deviation(max_percent: f64) -> Detector {
-    Detector::Deviation(Deviation { max_percent })
+    Detector::Deviation(Deviation { max_percent, direction: Direction::Both })
 }
 
 pub(crate) fn breaker(name: &str, detector: Detector) -> BreakerPolicy {
@@ -81,6 +88,8 @@ pub(crate) fn breaker(name: &str, detector: Detector) -> BreakerPolicy {
         range: Duration::from_secs(7),
         floor: FloorPolicy::default(),
         detector,
+        confirm: Confirm::ONCE,
+        enforced: true,
         activator: ActivatorPolicy::default(),
     }
 }
@@ -89,9 +98,17 @@ pub(crate) fn breaker(name: &str, detector: Detector) -> BreakerPolicy {
 pub(crate) fn policy_of(breakers: Vec<BreakerPolicy>) -> ServicePolicy {
     ServicePolicy {
         mode: Mode::Active,
-        limits: Limits { max_cut_percent: 100, cuts_per_period: CutsPerPeriod::Count(1_000) },
+        limits: Limits {
+            max_cut_percent: 100,
+            cuts_per_period: CutsPerPeriod::Count(1_000),
+            max_anomalous_percent: 100,
+            min_coverage_percent: 0,
+            ..Limits::default()
+        },
         breakers,
         default_activator: ActivatorPolicy::default(),
+        holds: Vec::new(),
+        kill_stateful_set_pods: false,
     }
 }
 
@@ -170,8 +187,10 @@ impl Scene {
 
     pub(crate) fn answered(&mut self, answers: &[(&str, Option<&Samples>)]) -> Plan {
         let fleet = fleet_of(self.members.clone());
-        let answers: Vec<_> =
-            answers.iter().map(|(breaker, samples)| Answer { breaker, samples: *samples }).collect();
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|(breaker, samples)| Answer { breaker, samples: *samples, activity: None })
+            .collect();
         let Self { policy, gates, kills, now, .. } = self;
         let input = Input { fleet: &fleet, answers: &answers, policy, gates, kills, now: *now, seed: 17 };
         tick(&input, &mut self.memory)
@@ -216,7 +235,8 @@ pub(crate) fn apply(member: &mut Member, what: &What) {
     match what {
         What::Cut(order) => {
             let breaker = Some(Arc::clone(&order.breaker));
-            let cut = Cut { at: Some(order.at), restore_at: Some(order.restore_at), breaker };
+            let (at, restore_at) = (Some(order.at), Some(order.restore_at));
+            let cut = Cut { at, restore_at, breaker, severity: order.severity };
             (member.traffic, member.reached) = (Traffic::Cut(cut), false);
             member.strikes = order.strikes.clone();
         }

@@ -21,6 +21,35 @@ pub struct Fleet {
     pub namespace: Arc<str>,
     /// Pods matched by the Service's selector without the traffic key, not finished; terminating ones until gone.
     pub members: Vec<Member>,
+    /// The Service sends traffic that enters a node to pods of that node only.
+    pub local: bool,
+    /// PodDisruptionBudgets over members.
+    pub disruptions: Vec<DisruptionBudget>,
+    /// Other Services that hold the traffic key and match members: a cut takes the pod from them too.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A PodDisruptionBudget, as its controller last stored it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisruptionBudget {
+    /// Its name.
+    pub name: Arc<str>,
+    /// currentHealthy − desiredHealthy − Ready pods of it that are out, those beyond this fleet included: cut pods
+    /// stay Ready, so its controller still counts them.
+    pub spare: i64,
+    /// Positions in [`Fleet::members`], rising.
+    pub members: Vec<u32>,
+}
+
+/// Another Service behind the same gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its name.
+    pub service: Arc<str>,
+    /// All pods that serve it, those beyond this fleet included.
+    pub serving: u32,
+    /// Positions in [`Fleet::members`], rising.
+    pub members: Vec<u32>,
 }
 
 /// One pod of the fleet.
@@ -46,8 +75,29 @@ pub struct Member {
     pub ready_since: Timestamp,
     /// What would replace it.
     pub workload: Workload,
+    /// The node that it runs on.
+    pub node: Option<Arc<str>>,
+    /// That node's zone, where the pod's labels say it.
+    pub zone: Option<Arc<str>>,
+    /// Hash of the template that it was made from.
+    pub revision: Option<Arc<str>>,
+    /// When its last cut ended.
+    pub restored_at: Option<Timestamp>,
+    /// What a person decided about it.
+    pub wish: Option<Wish>,
     /// A write of ours that the watch has not shown yet.
     pub in_flight: Option<Move>,
+}
+
+/// The override annotation: a person's word about one pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wish {
+    /// Never cut.
+    Never,
+    /// Keep out; it is cut under the floor like any other, and never comes back by itself.
+    Cut,
+    /// Back now, and forgiven.
+    Serve,
 }
 
 /// What replaces an evicted pod.

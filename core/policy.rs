@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::backoff::Growth;
 use crate::detector::Detector;
 
@@ -16,6 +18,11 @@ pub const SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 /// Share of the fleet that may be out at once. A third more load on the rest is what people provision for;
 /// at half, the cuts themselves overload it.
 pub const MAX_CUT_PERCENT: u32 = 34;
+/// Share of the fleet that may be anomalous before the fault is taken for something that all pods share: cutting
+/// then only moves the load to the next ones.
+pub const MAX_ANOMALOUS_PERCENT: u32 = 50;
+/// Share of the serving pods that must be seen by a breaker, or it speaks of a part of the fleet only.
+pub const MIN_COVERAGE_PERCENT: u32 = 60;
 /// Evictions of one service within an hour.
 pub const MAX_KILLS_PER_HOUR: u32 = 4;
 /// Spread of the restores, percent of the cut time.
@@ -32,6 +39,19 @@ pub struct ServicePolicy {
     pub breakers: Vec<BreakerPolicy>,
     /// Ends cuts whose breaker is no longer in the spec.
     pub default_activator: ActivatorPolicy,
+    /// People's holds.
+    pub holds: Vec<Hold>,
+    /// Whether pods of a StatefulSet may be evicted.
+    pub kill_stateful_set_pods: bool,
+}
+
+/// `spec.holds[]`: a person wants no act but returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// In the person's words.
+    pub reason: Arc<str>,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
 }
 
 impl ServicePolicy {
@@ -43,6 +63,8 @@ impl ServicePolicy {
             limits: Limits::default(),
             breakers: Vec::new(),
             default_activator: ActivatorPolicy::default(),
+            holds: Vec::new(),
+            kill_stateful_set_pods: false,
         }
     }
 
@@ -82,12 +104,36 @@ pub struct Limits {
     pub max_cut_percent: u32,
     /// Cuts within [`ServicePolicy::cut_window`].
     pub cuts_per_period: CutsPerPeriod,
+    /// Percent of the fleet that may be anomalous; above it, storm.
+    pub max_anomalous_percent: u32,
+    /// Percent of the serving pods that a breaker must see; 0 = any.
+    pub min_coverage_percent: u32,
+    /// Time a pod must have been Ready before it is compared with others.
+    pub min_pod_age: Duration,
+    /// What PodDisruptionBudgets limit.
+    pub disruption: Disruption,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_cut_percent: MAX_CUT_PERCENT, cuts_per_period: CutsPerPeriod::Percent(10) }
+        Self {
+            max_cut_percent: MAX_CUT_PERCENT,
+            cuts_per_period: CutsPerPeriod::Percent(10),
+            max_anomalous_percent: MAX_ANOMALOUS_PERCENT,
+            min_coverage_percent: MIN_COVERAGE_PERCENT,
+            min_pod_age: MIN_POD_AGE,
+            disruption: Disruption::Always,
+        }
     }
+}
+
+/// `limits.podDisruptionBudgets`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disruption {
+    /// A cut pod counts as disrupted: cuts need room in every budget over it.
+    Always,
+    /// Only evictions are limited, by the API server itself.
+    KillsOnly,
 }
 
 /// `spec.limits.maxCutsPerPeriod`: a number of pods, or a share of the fleet (at least one pod).
@@ -131,8 +177,30 @@ pub struct BreakerPolicy {
     pub floor: FloorPolicy,
     /// The rule.
     pub detector: Detector,
+    /// How often a pod must be found anomalous.
+    pub confirm: Confirm,
+    /// Whether its cuts are carried out; `mode: DryRun` of the breaker is false.
+    pub enforced: bool,
     /// How cut pods return.
     pub activator: ActivatorPolicy,
+}
+
+/// `confirm`: of the last `of` known verdicts, `anomalous` must be anomalous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirm {
+    /// 1 to `of`.
+    pub anomalous: u8,
+    /// At most [`Confirm::MOST`].
+    pub of: u8,
+}
+
+impl Confirm {
+    /// Verdicts that are looked back upon at most.
+    pub const MOST: u8 = 10;
+    /// What a spec that says nothing gets: one odd scrape is no proof.
+    pub const USUAL: Self = Self { anomalous: 2, of: 3 };
+    /// The first anomalous verdict counts.
+    pub const ONCE: Self = Self { anomalous: 1, of: 1 };
 }
 
 impl BreakerPolicy {

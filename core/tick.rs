@@ -13,7 +13,7 @@ use crate::activator::{Step, activator_of, step};
 use crate::backoff::cut_time;
 use crate::breaker::{Judged, Proposal, propose};
 use crate::budget::{Budget, Limit, floor, large_enough};
-use crate::detector::judge;
+use crate::detector::{Asked, judge};
 use crate::fleet::{Fleet, Member, Workload};
 use crate::gates::{Gate, first};
 use crate::memory::Memory;
@@ -23,6 +23,7 @@ use crate::plan::{
 use crate::policy::{Mode, ServicePolicy};
 use crate::sample::Samples;
 use crate::traffic::{Cut, Move, Traffic};
+use crate::verdict::Verdict;
 
 /// Evictions are counted over this time.
 const KILL_WINDOW: Duration = Duration::from_hours(1);
@@ -56,6 +57,8 @@ pub struct Answer<'a> {
     pub breaker: &'a str,
     /// The samples, or `None` where the source failed.
     pub samples: Option<&'a Samples>,
+    /// Activity, where the detector asks for it.
+    pub activity: Option<&'a Samples>,
 }
 
 /// Decides one tick.
@@ -90,8 +93,13 @@ fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> Vec<Judged<'a>> {
             known.report.unknown = input.fleet.size();
             continue;
         };
-        let ready_for = |m: &Member| pods.get(&m.uid).map_or(Duration::ZERO, |p| p.ready_for(input.now.mono));
-        let verdicts = judge(input.fleet, samples, breaker, &ready_for);
+        let window = breaker.range.saturating_add(breaker.scrape_interval);
+        let old_enough = input.policy.limits.min_pod_age.max(window);
+        let warm = |m: &Member| {
+            m.ready && pods.get(&m.uid).is_some_and(|p| p.ready_for(input.now.mono) >= old_enough)
+        };
+        let measures = judge(input.fleet, Asked { samples, activity: answer.activity }, breaker, &warm);
+        let verdicts: Vec<_> = measures.into_iter().map(|m| Verdict::of(m, false)).collect();
         known.note(breaker.name.clone(), &verdicts);
         judged.push(Judged { breaker, verdicts });
     }

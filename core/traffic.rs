@@ -122,6 +122,8 @@ pub struct Cut {
     pub restore_at: Option<Timestamp>,
     /// The breaker that cut it; `None` on pods that lost the label.
     pub breaker: Option<Arc<str>>,
+    /// How far beyond the rule it was; 0 where that cannot be read.
+    pub severity: f64,
 }
 
 /// Cuts not yet forgiven, per breaker. The original kept one number: it stands under the empty name.

@@ -1,8 +1,59 @@
-//! A detector's answer for one pod.
+//! A detector's measure of one pod, and the verdict that follows from it and from what the pod was before.
 
 use std::fmt;
 
-/// What a detector says of a pod.
+/// What a detector measured of a pod, without regard to anything earlier.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Whether it is beyond the rule.
+    pub beyond: bool,
+    /// Multiple of the threshold, by the detector's own formula: about 1 at the rule's edge. Between 0 and
+    /// [`SEVERITY_MAX`], so that verdicts of different detectors can be ranked.
+    pub margin: f64,
+    /// The numbers behind it.
+    pub evidence: Evidence,
+}
+
+/// A measure, or why there is none.
+pub type Measure = Result<Measured, Unknown>;
+
+/// An anomalous pod is healthy again only below this share of the threshold: one that swings around the edge must not
+/// go in and out with it.
+pub const CALM: f64 = 0.8;
+
+impl Measured {
+    /// With the margin kept within its bounds.
+    #[must_use]
+    pub fn new(beyond: bool, margin: f64, evidence: Evidence) -> Self {
+        let margin = if margin.is_nan() { 1.0 } else { margin.clamp(0.0, SEVERITY_MAX) };
+        Self { beyond, margin, evidence }
+    }
+
+    /// The verdict for a pod that was anomalous before, or was not.
+    #[must_use]
+    pub fn verdict(self, was_anomalous: bool) -> Verdict {
+        let Self { beyond, margin, evidence } = self;
+        if beyond || (was_anomalous && margin >= CALM) {
+            Verdict::Anomalous { severity: margin.max(1.0), evidence }
+        } else {
+            Verdict::Healthy
+        }
+    }
+}
+
+/// `value` as a multiple of `threshold`; any excess over a threshold of 0 is the greatest there is.
+#[must_use]
+pub fn multiple(value: f64, threshold: f64) -> f64 {
+    if threshold > 0.0 {
+        value / threshold
+    } else if value > 0.0 {
+        SEVERITY_MAX
+    } else {
+        0.0
+    }
+}
+
+/// What is said of a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Measured, and within the rule.
@@ -90,32 +141,103 @@ pub enum Evidence {
         /// Percent.
         max: f64,
     },
+    /// Distance from the middle of the fleet.
+    Outlier {
+        /// As measured.
+        value: f64,
+        /// Of the peers.
+        median: f64,
+        /// (value − median) / spread; negative below.
+        score: f64,
+        /// The most that is tolerated.
+        max_score: f64,
+    },
+    /// A value and the bounds that it should lie within.
+    Bounds {
+        /// As measured.
+        value: f64,
+        /// Lower bound.
+        min: Option<f64>,
+        /// Upper bound.
+        max: Option<f64>,
+    },
     /// An outside service named the pod.
     Named,
 }
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        // Within the rule: it was beyond it before, and is not yet far enough within.
+        let sign = |beyond: bool| if beyond { ">" } else { "not yet well below" };
+        match *self {
             Self::BadShare { percent, tolerance, events } => {
-                write!(f, "bad {percent:.0} % > {tolerance:.0} % of {events:.0}")
+                write!(f, "bad {percent:.0} % {} {tolerance:.0} % of {events:.0}", sign(percent > tolerance))
             }
             Self::Deviation { from_mean, from_median, max } => {
+                let beyond = sign(from_mean.abs().min(from_median.abs()) > max);
                 write!(
                     f,
-                    "{from_mean:+.0} % from the mean, {from_median:+.0} % from the median, > {max:.0} %"
+                    "{from_mean:+.0} % from the mean, {from_median:+.0} % from the median, {beyond} {max:.0} %"
                 )
             }
+            Self::Outlier { value, median, score, max_score } => {
+                let beyond = sign(score.abs() > max_score);
+                write!(
+                    f,
+                    "{value:.4} where the fleet's middle is {median:.4}, {score:+.1} spreads away, {beyond} {max_score:.1}"
+                )
+            }
+            Self::Bounds { value, min, max } => match (min, max) {
+                (Some(min), _) if value < min => write!(f, "{value:.4} < {min:.4}"),
+                (_, Some(max)) => write!(f, "{value:.4} {} {max:.4}", sign(value > max)),
+                (Some(min), None) => write!(f, "{value:.4} not yet well above {min:.4}"),
+                (None, None) => write!(f, "{value:.4}"),
+            },
             Self::Named => write!(f, "named by the custom service"),
         }
     }
 }
 
 impl Verdict {
-    /// Anomalous, with its severity kept within its bounds.
+    /// Of a pod that was anomalous before, or was not.
     #[must_use]
-    pub fn anomalous(severity: f64, evidence: Evidence) -> Self {
-        let severity = if severity.is_nan() { 1.0 } else { severity.clamp(1.0, SEVERITY_MAX) };
-        Self::Anomalous { severity, evidence }
+    pub fn of(measure: Measure, was_anomalous: bool) -> Self {
+        match measure {
+            Ok(measured) => measured.verdict(was_anomalous),
+            Err(why) => Self::Unknown(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(percent: f64) -> Measured {
+        let evidence = Evidence::BadShare { percent, tolerance: 50.0, events: 412.0 };
+        Measured::new(percent > 50.0, multiple(percent, 50.0), evidence)
+    }
+
+    fn anomalous(percent: f64, was: bool) -> bool {
+        matches!(share(percent).verdict(was), Verdict::Anomalous { .. })
+    }
+
+    #[test]
+    fn a_pod_that_swings_around_the_edge_stays_what_it_was() {
+        assert!(!anomalous(49.0, false) && anomalous(49.0, true));
+        assert!(anomalous(51.0, false) && anomalous(40.0, true));
+        assert!(!anomalous(39.0, true));
+    }
+
+    #[test]
+    fn evidence_of_a_pod_that_is_back_within_the_rule_does_not_say_that_it_is_beyond() {
+        assert_eq!(share(62.0).evidence.to_string(), "bad 62 % > 50 % of 412");
+        assert_eq!(share(45.0).evidence.to_string(), "bad 45 % not yet well below 50 % of 412");
+    }
+
+    #[test]
+    fn any_excess_over_nothing_is_the_greatest_there_is_and_none_is_none() {
+        assert!((multiple(0.001, 0.0) - SEVERITY_MAX).abs() < 1e-9);
+        assert!(multiple(0.0, 0.0).abs() < 1e-9);
     }
 }

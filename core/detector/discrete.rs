@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::detector::number;
 use crate::sample::Row;
-use crate::verdict::{Evidence, SEVERITY_MAX, Unknown, Verdict};
+use crate::verdict::{Evidence, Measure, Measured, Unknown, multiple};
 
 /// The rule: bad / (good + bad) above the tolerance, on enough events to be sure of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,12 +47,10 @@ impl Lists {
 }
 
 impl Discrete {
-    /// The verdict for one pod from its rows, sorted by key.
-    pub(super) fn judge(&self, rows: &[Row]) -> Verdict {
-        match self.counts(rows) {
-            Ok((good, bad)) => self.weigh(good, bad),
-            Err(why) => Verdict::Unknown(why),
-        }
+    /// The measure of one pod from its rows, sorted by key.
+    pub(super) fn judge(&self, rows: &[Row]) -> Measure {
+        let (good, bad) = self.counts(rows)?;
+        self.weigh(good, bad)
     }
 
     fn counts(&self, rows: &[Row]) -> Result<(f64, f64), Unknown> {
@@ -77,21 +75,19 @@ impl Discrete {
         Ok((good, bad))
     }
 
-    fn weigh(&self, good: f64, bad: f64) -> Verdict {
+    fn weigh(&self, good: f64, bad: f64) -> Measure {
         let events = good + bad;
         // Not `events < min`: an idle pod with minActivity 0 has no share at all.
         if events <= 0.0 || events < self.min_activity || !events.is_finite() {
-            return Verdict::Unknown(Unknown::TooLittle);
+            return Err(Unknown::TooLittle);
         }
         let percent = bad / events * 100.0;
-        if percent <= self.tolerance {
-            return Verdict::Healthy;
+        let beyond = percent > self.tolerance;
+        if beyond && wilson_lower_bound(bad, events) * 100.0 <= self.tolerance {
+            return Err(Unknown::TooLittle);
         }
-        if wilson_lower_bound(bad, events) * 100.0 <= self.tolerance {
-            return Verdict::Unknown(Unknown::TooLittle);
-        }
-        let severity = if self.tolerance > 0.0 { percent / self.tolerance } else { SEVERITY_MAX };
-        Verdict::anomalous(severity, Evidence::BadShare { percent, tolerance: self.tolerance, events })
+        let evidence = Evidence::BadShare { percent, tolerance: self.tolerance, events };
+        Ok(Measured::new(beyond, multiple(percent, self.tolerance), evidence))
     }
 }
 
@@ -110,6 +106,7 @@ fn wilson_lower_bound(hits: f64, tries: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::sample::Reading;
+    use crate::verdict::{SEVERITY_MAX, Verdict};
     use proptest::prelude::*;
 
     fn set(values: &[&str]) -> BTreeSet<Arc<str>> {
@@ -131,7 +128,7 @@ mod tests {
     }
 
     fn verdict(counts: &[(&str, f64)]) -> Verdict {
-        rule(Lists::Good(set(&["200", "201"]))).judge(&rows(counts))
+        Verdict::of(rule(Lists::Good(set(&["200", "201"]))).judge(&rows(counts)), false)
     }
 
     #[test]
@@ -172,9 +169,10 @@ mod tests {
     #[test]
     fn a_value_in_neither_list_counts_nowhere() {
         let both = rule(Lists::Both { good: set(&["200"]), bad: set(&["500"]) });
-        assert_eq!(both.judge(&rows(&[("200", 10.0), ("404", 900.0), ("500", 1.0)])), Verdict::Healthy);
+        let beyond = |rule: &Discrete, counts: &[_]| rule.judge(&rows(counts)).unwrap().beyond;
+        assert!(!beyond(&both, &[("200", 10.0), ("404", 900.0), ("500", 1.0)]));
         let bad = rule(Lists::Bad(set(&["500"])));
-        assert_eq!(bad.judge(&rows(&[("404", 900.0), ("500", 20.0)])), Verdict::Healthy);
+        assert!(!beyond(&bad, &[("404", 900.0), ("500", 20.0)]));
     }
 
     proptest! {
@@ -190,8 +188,8 @@ mod tests {
         #[test]
         fn a_severity_is_finite_and_at_least_one(bad in 0.0_f64..1e9, good in 0.0_f64..1e9, tolerance in 0.0_f64..100.0) {
             let rule = Discrete { lists: Lists::Bad(set(&["bad"])), tolerance, min_activity: 2.0 };
-            if let Verdict::Anomalous { severity, .. } = rule.judge(&rows(&[("bad", bad), ("good", good)])) {
-                prop_assert!((1.0..=SEVERITY_MAX).contains(&severity));
+            if let Ok(Measured { beyond: true, margin, .. }) = rule.judge(&rows(&[("bad", bad), ("good", good)])) {
+                prop_assert!((1.0..=SEVERITY_MAX).contains(&margin));
                 prop_assert!(bad / (bad + good) * 100.0 > tolerance);
             }
         }

@@ -1,21 +1,24 @@
-//! Rules, and `judge`: samples of a fleet to one verdict a member.
+//! Rules, and `judge`: samples of a fleet to one measure a member.
 //!
-//! Takes a fleet, the samples of one answer and the rule; gives verdicts in the order of the members. Reads no
-//! earlier answer. What cannot be judged is `Unknown`, with its reason.
+//! Takes a fleet, the samples of one answer and the rule; gives measures in the order of the members. Reads no
+//! earlier answer: what a pod was before is the memory's. What cannot be measured is `Unknown`, with its reason.
 
 mod deviation;
 mod discrete;
+mod outlier;
+mod range;
 
 pub use deviation::Deviation;
 pub use discrete::{Discrete, Lists};
+pub use outlier::Outlier;
+pub use range::Bounds;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::fleet::{Fleet, Member};
-use crate::policy::{BreakerPolicy, MIN_POD_AGE};
+use crate::policy::BreakerPolicy;
 use crate::sample::{Reading, Row, Samples};
-use crate::verdict::{Evidence, Unknown, Verdict};
+use crate::verdict::{Evidence, Measure, Measured, Unknown};
 
 /// The rule of a breaker.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +27,23 @@ pub enum Detector {
     Discrete(Discrete),
     /// `continuousValueDeviation`: too far from the rest of the fleet.
     Deviation(Deviation),
+    /// `fleetOutlier`: too many spreads away from the middle of the fleet.
+    Outlier(Outlier),
+    /// `valueOutOfRange`: beyond a fixed bound.
+    Range(Bounds),
     /// `customService`: an outside service names the bad pods.
     Custom,
+}
+
+/// Which side of normal is anomalous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Either.
+    Both,
+    /// Too much.
+    Above,
+    /// Too little.
+    Below,
 }
 
 impl Detector {
@@ -33,47 +51,77 @@ impl Detector {
     #[must_use]
     pub fn relative(&self) -> bool {
         match self {
-            Self::Deviation(_) => true,
-            Self::Discrete(_) | Self::Custom => false,
+            Self::Deviation(_) | Self::Outlier(_) => true,
+            Self::Discrete(_) | Self::Range(_) | Self::Custom => false,
         }
     }
 }
 
-/// One verdict for each member, in their order. `ready_for`: how long a member has been Ready, by a clock that cannot
-/// be moved.
+/// One answer: what was asked of each pod, and how busy each was, where that is asked too.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The measured values.
+    pub samples: &'a Samples,
+    /// Activity, where the detector has an activity query.
+    pub activity: Option<&'a Samples>,
+}
+
+/// One measure for each member, in their order. `warm`: whether a member has been Ready for long enough to be
+/// compared.
 #[must_use]
 pub fn judge(
     fleet: &Fleet,
-    samples: &Samples,
+    asked: Asked<'_>,
     breaker: &BreakerPolicy,
-    ready_for: &dyn Fn(&Member) -> Duration,
-) -> Vec<Verdict> {
-    let verdicts = match &breaker.detector {
-        Detector::Discrete(rule) => {
-            fleet.members.iter().map(|m| rule.judge(samples.of(&fleet.namespace, &m.name))).collect()
-        }
-        Detector::Deviation(rule) => {
-            let old_enough = MIN_POD_AGE.max(breaker.range.saturating_add(breaker.scrape_interval));
-            let value = |m: &Member| comparable(fleet, m, samples, m.ready && ready_for(m) >= old_enough);
-            let values: Vec<_> = fleet.members.iter().map(value).collect();
-            rule.judge(&values)
-        }
-        Detector::Custom => named(fleet, samples),
+    warm: &dyn Fn(&Member) -> bool,
+) -> Vec<Measure> {
+    let of = |m: &Member| asked.samples.of(&fleet.namespace, &m.name);
+    let active = |m: &Member, min| active(fleet, m, asked.activity, min);
+    let compared = |min: Option<f64>| -> Vec<_> {
+        let one = |m| active(m, min).and_then(|()| comparable(m, of(m), warm(m)));
+        fleet.members.iter().map(one).collect()
     };
-    if samples.partial { verdicts.into_iter().map(doubted).collect() } else { verdicts }
+    let measures = match &breaker.detector {
+        Detector::Discrete(rule) => fleet.members.iter().map(|m| rule.judge(of(m))).collect(),
+        Detector::Deviation(rule) => rule.judge(&compared(None)),
+        Detector::Outlier(rule) => rule.judge(&compared(rule.min_activity)),
+        Detector::Range(rule) => {
+            let value = |m| active(m, rule.min_activity).and_then(|()| single(of(m)));
+            fleet.members.iter().map(|m| value(m).map(|v| rule.measure(v))).collect()
+        }
+        Detector::Custom => fleet.members.iter().map(|m| Ok(named(of(m)))).collect(),
+    };
+    if asked.samples.partial { measures.into_iter().map(doubted).collect() } else { measures }
 }
 
 /// A partial answer may show faults that the missing part would explain; what it shows as healthy stays healthy.
-fn doubted(verdict: Verdict) -> Verdict {
-    match verdict {
-        Verdict::Anomalous { .. } => Verdict::Unknown(Unknown::PartialAnswer),
-        kept @ (Verdict::Healthy | Verdict::Unknown(_)) => kept,
+fn doubted(measure: Measure) -> Measure {
+    match measure {
+        Ok(Measured { beyond: true, .. }) => Err(Unknown::PartialAnswer),
+        // Nor does it keep a pod anomalous that is back within the rule.
+        Ok(measured) => Ok(Measured { margin: 0.0, ..measured }),
+        unknown @ Err(_) => unknown,
+    }
+}
+
+/// Whether the pod was busy enough to be judged, where that is asked.
+fn active(
+    fleet: &Fleet,
+    member: &Member,
+    activity: Option<&Samples>,
+    min: Option<f64>,
+) -> Result<(), Unknown> {
+    let Some((min, activity)) = min.zip(activity) else { return Ok(()) };
+    match single(activity.of(&fleet.namespace, &member.name)) {
+        Ok(value) if value >= min => Ok(()),
+        Ok(_) | Err(Unknown::NoSeries) => Err(Unknown::TooLittle),
+        Err(why) => Err(why),
     }
 }
 
 /// The value of a member that may be compared, with whether it is a peer: one that serves.
-fn comparable(fleet: &Fleet, member: &Member, samples: &Samples, warm: bool) -> Result<Peer, Unknown> {
-    let value = single(samples.of(&fleet.namespace, &member.name))?;
+fn comparable(member: &Member, rows: &[Row], warm: bool) -> Result<Peer, Unknown> {
+    let value = single(rows)?;
     if !warm {
         return Err(Unknown::TooYoung);
     }
@@ -107,12 +155,9 @@ fn number(reading: Reading) -> Result<f64, Unknown> {
     }
 }
 
-fn named(fleet: &Fleet, samples: &Samples) -> Vec<Verdict> {
-    let judge = |m: &Member| match samples.of(&fleet.namespace, &m.name) {
-        [] => Verdict::Healthy,
-        _ => Verdict::anomalous(1.0, Evidence::Named),
-    };
-    fleet.members.iter().map(judge).collect()
+fn named(rows: &[Row]) -> Measured {
+    let named = !rows.is_empty();
+    Measured::new(named, f64::from(u8::from(named)), Evidence::Named)
 }
 
 /// Members that an answer names and the fleet does not have: an outside service may not reach beyond the fleet.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubervisor_core::plan::CutOrder;
 use kubervisor_core::traffic::{Cut, Strikes, Traffic};
+use kubervisor_core::verdict::SEVERITY_MAX;
 use serde_json::{Value, json};
 
 /// Every key that we read or write on a pod or a Service.
@@ -98,6 +99,8 @@ pub struct Marks {
     pub strikes: Strikes,
     /// Why, in words.
     pub why: Option<Box<str>>,
+    /// How far beyond the rule the pod was; 0 where that is not written.
+    pub severity: f64,
 }
 
 impl Marks {
@@ -109,6 +112,7 @@ impl Marks {
     ) -> Option<Box<Self>> {
         let label = |k: &str| labels.get(k).map(|v| Arc::from(v.as_str()));
         let time = |k: &str| annotations.get(k).map(|v| v.parse::<Timestamp>().ok());
+        let evidence = annotations.get(key::EVIDENCE).and_then(|text| serde_json::from_str(text).ok());
         let marks = Self {
             name: label(key::NAME),
             strategy: label(key::STRATEGY),
@@ -116,7 +120,8 @@ impl Marks {
             restore_at: time(key::RESTORE_AT).flatten(),
             restored_at: time(key::RESTORED_AT).flatten(),
             strikes: strikes(annotations),
-            why: annotations.get(key::EVIDENCE).and_then(|text| why(text)),
+            why: evidence.as_ref().and_then(why),
+            severity: evidence.as_ref().map_or(0.0, severity),
         };
         (marks != Self::default()).then(|| Box::new(marks))
     }
@@ -131,7 +136,8 @@ impl Marks {
         let at = self.break_at?;
         // The original leaves breakAt behind at a restore: a `no` that is younger was made by a person.
         let ended = at.is_some_and(|at| self.restored_at.is_some_and(|restored| restored > at));
-        (!ended).then(|| Cut { at, restore_at: self.restore_at, breaker: self.strategy.clone() })
+        let (restore_at, breaker) = (self.restore_at, self.strategy.clone());
+        (!ended).then_some(Cut { at, restore_at, breaker, severity: self.severity })
     }
 }
 
@@ -163,9 +169,13 @@ fn strikes(annotations: &BTreeMap<String, String>) -> Strikes {
     Strikes(original.into_iter().filter(|k| *k > 0).map(|k| (Arc::from(""), k)).collect())
 }
 
-fn why(text: &str) -> Option<Box<str>> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    value.get("why").and_then(Value::as_str).map(|w| w.chars().take(200).collect::<String>().into())
+fn severity(evidence: &Value) -> f64 {
+    let stored = evidence.get("severity").and_then(Value::as_f64).unwrap_or(0.0);
+    stored.clamp(0.0, SEVERITY_MAX)
+}
+
+fn why(evidence: &Value) -> Option<Box<str>> {
+    evidence.get("why").and_then(Value::as_str).map(|w| w.chars().take(200).collect::<String>().into())
 }
 
 /// Patch that cuts: label, who and why, and when it ends.
@@ -269,7 +279,7 @@ mod tests {
     #[test]
     fn an_unreadable_time_is_a_cut_that_is_due() {
         let (traffic, _) = read(&[(key::TRAFFIC, "no")], &[(key::BREAK_AT, "yesterday")]);
-        assert_eq!(traffic, Traffic::Cut(Cut { at: None, restore_at: None, breaker: None }));
+        assert_eq!(traffic, Traffic::Cut(Cut { at: None, restore_at: None, breaker: None, severity: 0.0 }));
     }
 
     proptest! {

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubervisor_core::detector::{Detector, Deviation, Discrete, Lists};
+use kubervisor_core::detector::{Detector, Deviation, Direction, Discrete, Lists};
 use kubervisor_core::policy::{
-    ActivatorMode as CoreMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Limits,
+    ActivatorMode as CoreMode, ActivatorPolicy, BreakerPolicy, Confirm, CutsPerPeriod, FloorPolicy, Limits,
     MAX_CUT_PERCENT, Mode as CoreServiceMode, SCRAPE_INTERVAL, ServicePolicy,
 };
 use serde_json::Value;
@@ -107,6 +107,8 @@ impl Reader<'_> {
                 limits: self.limits(spec.limits.as_ref()),
                 breakers,
                 default_activator: self.activator("spec.defaultActivator", &none, default),
+                holds: Vec::new(),
+                kill_stateful_set_pods: false,
             },
             asked,
             notes: Vec::new(),
@@ -145,6 +147,8 @@ impl Reader<'_> {
             range,
             floor,
             detector,
+            confirm: Confirm::ONCE,
+            enforced: true,
             activator,
         };
         let asked = Asked { breaker: Arc::clone(&policy.name), period, question };
@@ -246,7 +250,7 @@ impl Reader<'_> {
             pod: spec.pod_name_key.as_deref(),
         };
         let question = self.prometheus(&asks, None, period)?;
-        Some((Detector::Deviation(Deviation { max_percent }), question))
+        Some((Detector::Deviation(Deviation { max_percent, direction: Direction::Both }), question))
     }
 
     fn prometheus(&mut self, asks: &Asks<'_>, key: Option<Arc<str>>, period: Duration) -> Option<Question> {
@@ -316,7 +320,14 @@ impl Reader<'_> {
             }
             Some(CutsPerPeriodSpec::Share(text)) => CutsPerPeriod::Percent(self.percent(at, text)),
         };
-        Limits { max_cut_percent: ratio.unwrap_or(MAX_CUT_PERCENT), cuts_per_period }
+        Limits {
+            max_cut_percent: ratio.unwrap_or(MAX_CUT_PERCENT),
+            cuts_per_period,
+            // Not yet in the schema: off.
+            max_anomalous_percent: 100,
+            min_coverage_percent: 0,
+            ..Limits::default()
+        }
     }
 
     fn percent(&mut self, at: &str, text: &str) -> u32 {

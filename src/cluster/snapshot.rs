@@ -300,11 +300,16 @@ fn fleet(state: &State, ns: &Namespace, namespace: &str, service: &Service) -> F
             strikes: pod.marks.as_ref().map(|m| m.strikes.clone()).unwrap_or_default(),
             ready_since: pod.ready_since,
             workload: pod.workload,
+            node: None,
+            zone: None,
+            revision: None,
+            restored_at: pod.marks.as_ref().and_then(|m| m.restored_at),
+            wish: None,
             in_flight: state.assumed.of(&pod.uid).map(|write| write.step),
         })
         .collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Fleet { namespace: Arc::from(namespace), members }
+    Fleet { namespace: Arc::from(namespace), members, ..Fleet::default() }
 }
 
 fn traffic_of(pod: &Pod) -> Traffic {

@@ -326,6 +326,7 @@ impl Owner {
             .map(|a| Answer {
                 breaker: &a.breaker,
                 samples: a.result.as_ref().ok().map(|answer| &answer.samples),
+                activity: None,
             })
             .collect();
         let input = Input {

@@ -93,8 +93,13 @@ fn member(index: usize, pod: &Pod, keyed: bool) -> Member {
         5 => Traffic::Paused,
         6 => Traffic::Odd,
         7 => Traffic::Unlabelled,
-        8 => Traffic::Cut(Cut { at: None, restore_at: Some(at(9_999_999)), breaker: None }),
-        9 => Traffic::Cut(Cut { at: Some(at(-9_999_999)), restore_at: None, breaker: Some("gone".into()) }),
+        8 => Traffic::Cut(Cut { at: None, restore_at: Some(at(9_999_999)), breaker: None, severity: 0.0 }),
+        9 => Traffic::Cut(Cut {
+            at: Some(at(-9_999_999)),
+            restore_at: None,
+            breaker: Some("gone".into()),
+            severity: 0.0,
+        }),
         _ => Traffic::Open,
     };
     let workload = match pod.workload {
@@ -153,14 +158,14 @@ fn bad(symptom: u8) -> bool {
 
 /// The series that show `symptom`, as the breaker's query would give them.
 fn series(pod: &str, symptom: u8, breaker: &BreakerPolicy) -> Vec<Row> {
-    use crate::detector::Detector::{Custom, Deviation, Discrete};
+    use crate::detector::Detector::{Custom, Deviation, Discrete, Outlier, Range};
     let (key, value) = match (&breaker.detector, bad(symptom)) {
         (Custom, false) => return Vec::new(),
         (Custom, true) => (None, 1.0),
         (Discrete(_), false) => (Some("fine"), 100.0),
         (Discrete(_), true) => (Some("bad"), 100.0 + f64::from(symptom)),
-        (Deviation(_), false) => (None, 1.0),
-        (Deviation(_), true) => (None, 2.0 + f64::from(symptom)),
+        (Deviation(_) | Outlier(_) | Range(_), false) => (None, 1.0),
+        (Deviation(_) | Outlier(_) | Range(_), true) => (None, 2.0 + f64::from(symptom)),
     };
     let one = row(pod, key, value);
     match symptom % 16 {
@@ -259,8 +264,10 @@ impl World {
         self.sizes.push((self.now.mono, self.pods.len()));
         let view = |p: &Stored| Member { in_flight: p.flight.map(|(step, _)| step), ..p.seen.clone() };
         let fleet = fleet_of(self.pods.iter().map(view).collect());
-        let answers: Vec<_> =
-            answers.iter().map(|(breaker, s)| Answer { breaker, samples: s.as_ref() }).collect();
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|(breaker, s)| Answer { breaker, samples: s.as_ref(), activity: None })
+            .collect();
         let input = Input {
             fleet: &fleet,
             answers: &answers,

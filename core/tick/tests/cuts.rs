@@ -388,7 +388,7 @@ fn an_answer_for_a_breaker_that_is_gone_is_ignored() {
 #[test]
 fn the_marks_of_a_half_broken_pod_of_the_original_stop_no_other_pod() {
     let mut scene = Scene::open(5);
-    let cut = Cut { at: None, restore_at: None, breaker: None };
+    let cut = Cut { at: None, restore_at: None, breaker: None, severity: 0.0 };
     let broken = Member { reached: false, traffic: Traffic::Cut(cut), ..open("pod-80") };
     scene.members.push(broken);
     let plan = scene.naming(&["pod-03"]);

@@ -162,7 +162,8 @@ fn garbage_on_a_pod_keeps_it_out_no_longer_than_the_longest_cut() {
     let most = longest(&breaker.activator, breaker.shortest_cut());
     for (name, since, due) in [("a", None, Some(9_000_000)), ("b", Some(9_000_000), None), ("c", None, None)]
     {
-        let cut = Cut { at: since.map(at), restore_at: due.map(at), breaker: Some("errors".into()) };
+        let cut =
+            Cut { at: since.map(at), restore_at: due.map(at), breaker: Some("errors".into()), severity: 1.5 };
         scene.members.push(Member { reached: false, traffic: Traffic::Cut(cut), ..open(name) });
     }
     assert_eq!(steps(&scene.tick(), Move::Restore), ["c"]);

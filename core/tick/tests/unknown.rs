@@ -1,8 +1,9 @@
 //! What is no evidence, by its name, never cuts.
 
+use crate::detector::{Asked, judge};
 use crate::fixtures::{Scene, deviation, discrete, row};
 use crate::fleet::Member;
-use crate::policy::BreakerPolicy;
+use crate::policy::{BreakerPolicy, MIN_POD_AGE};
 use crate::sample::{Reading, Row, Samples};
 use crate::verdict::{Unknown, Verdict};
 
@@ -13,8 +14,9 @@ fn verdict(scene: &mut Scene, mut of_pod: Vec<Row>, others: f64, partial: bool) 
     let samples = Samples::new(of_pod, partial);
     assert!(scene.answered(&[("errors", Some(&samples))]).actions.is_empty());
     let fleet = crate::fixtures::fleet_of(scene.members.clone());
-    let old = |m: &Member| m.ready_for(scene.now.wall);
-    crate::detector::judge(&fleet, &samples, &scene.policy.breakers[0], &old)[0].clone()
+    let old = |m: &Member| m.ready_for(scene.now.wall) >= MIN_POD_AGE;
+    let asked = Asked { samples: &samples, activity: None };
+    Verdict::of(judge(&fleet, asked, &scene.policy.breakers[0], &old)[0], false)
 }
 
 fn counts(of_pod: Vec<Row>) -> Verdict {
