@@ -10,13 +10,13 @@ use kubervisor_core::notice::{Kind, Notice};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::CallError;
 use crate::cluster::apply::{Identity, Outcome, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::{free, unheld};
 use crate::cluster::snapshot::Marked;
+use crate::cluster::{CallError, Clock};
 use crate::metrics::Metrics;
 
 /// Marked pods are looked over this often; nothing is asked of the server while none is without an owner.
@@ -47,7 +47,7 @@ pub struct Janitor {
     /// Counts.
     pub metrics: Metrics,
     /// Wall time.
-    pub wall: fn() -> jiff::Timestamp,
+    pub wall: Clock,
 }
 
 /// What a janitor remembers of pods that it could not free yet.

@@ -6,6 +6,7 @@
 //!   cluster   watch -> cache (+ writes in flight) -> Fleet;  Plan -> writes -> status, Events
 //!   owner     one KubervisorService: asks, ticks, applies, tells
 //!   supervisor, janitor   owners come and go; pods whose KubervisorService is gone
+//!   turn      all of it for one scope, from a client, a source and a clock
 //!   web, metrics, telemetry, args, run
 //! ```
 //! Each line uses only lines above it, and the core.
@@ -21,4 +22,5 @@ pub mod run;
 pub mod sources;
 pub mod supervisor;
 pub mod telemetry;
+pub mod turn;
 pub mod web;

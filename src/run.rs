@@ -2,35 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, Config};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::api::{Defaults, GROUP, KubervisorService, PLURAL, VERSION, crd};
+use crate::api::{Defaults, KubervisorService, crd};
 use crate::args::{ReleaseArgs, RunArgs};
-use crate::cluster;
-use crate::cluster::apply::Writer;
-use crate::cluster::cache::Cache;
 use crate::cluster::call;
 use crate::cluster::crd::{Registered, register};
-use crate::cluster::events::Events;
-use crate::cluster::registry::Registry;
 use crate::cluster::release::{Selectors, release_all};
-use crate::cluster::scope::{Scope, cluster_allowed, request_path};
-use crate::janitor::{Janitor, label_pods};
+use crate::cluster::scope::{Scope, cluster_allowed};
 use crate::metrics::Metrics;
-use crate::owner::Parts;
-use crate::sources::{Endpoint, SourceOptions, Sources};
-use crate::supervisor::{Supervisor, SupervisorSink};
+use crate::sources::{Endpoint, Source, SourceOptions, Sources};
+use crate::turn::{Outside, Turn};
 use crate::{telemetry, web};
 
 /// Pause between two tries of something at start that the cluster does not allow yet.
@@ -42,8 +32,6 @@ const SERVED_PAUSE: Duration = Duration::from_millis(100);
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// Time for everything under way at the end, writes and pages: a call's own, and a little.
 const GOODBYE: Duration = Duration::from_secs(6);
-/// Writes of statuses and look-ups of workloads at once, over all services.
-const CALLS_AT_ONCE: usize = 8;
 
 /// `kubervisor run`
 ///
@@ -72,138 +60,33 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let (scope, settled) = scope(&args, &config, &client, &stop).await;
         views.send_replace(web::Views::default());
         let web::Views { cache, registry } = views.borrow().clone();
+        let source = source(&args, &metrics, &api_server)?;
         let turn = Turn {
-            args: &args,
-            client: &client,
+            outside: Outside::real(client.clone(), source),
             cache,
             registry,
-            metrics: &metrics,
-            defaults: &defaults,
-            api_server: &api_server,
-            tasks: TaskTracker::new(),
+            metrics: metrics.clone(),
+            defaults: defaults.clone(),
+            dry_run: args.dry_run,
             stop: stop.child_token(),
         };
-        let mut parts = JoinSet::new();
-        turn.start(&scope, &mut parts)?;
+        let mut running = turn.start(&scope);
         let end = tokio::select! {
             biased;
             () = wait_for_end(&client, settled, &stop) => Ok(()),
             // Each of them runs until it is told to stop: one that has ended by itself leaves the controller blind
             // or lame, and a restart is better than that.
-            ended = parts.join_next() => Err(anyhow!("a part of the controller ended by itself: {ended:?}")),
+            ended = running.parts.join_next() => Err(anyhow!("a part of the controller ended by itself: {ended:?}")),
             ended = &mut served => Err(anyhow!("the pages are no longer served: {ended:?}")),
         };
         deadline = Instant::now() + GOODBYE;
-        turn.end(parts, deadline).await;
+        running.end(deadline).await;
         end?;
     }
     // A page half asked for must not keep the process.
     let _ = tokio::time::timeout_at(deadline, served).await;
     tracing::info!("kubervisor ends; what is cut stays cut until it runs again");
     Ok(())
-}
-
-/// What a turn with one scope is built of.
-struct Turn<'a> {
-    args: &'a RunArgs,
-    client: &'a Client,
-    cache: Arc<Cache>,
-    registry: Arc<Registry>,
-    metrics: &'a Metrics,
-    defaults: &'a Defaults,
-    /// No source may be there: a question would carry nothing, but its answer might tell something.
-    api_server: &'a BTreeSet<IpAddr>,
-    /// Owners, and whatever they start.
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Turn<'_> {
-    fn start(&self, scope: &Scope, running: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let parts = self.parts()?;
-        let writer = parts.writer.clone();
-        let supervisor = Supervisor::new(
-            parts.clone(),
-            self.defaults.clone(),
-            self.args.dry_run,
-            Arc::clone(&self.registry),
-            self.stop.clone(),
-        );
-        self.watches(scope, supervisor, running);
-        let janitor = Janitor {
-            client: self.client.clone(),
-            cache: Arc::clone(&self.cache),
-            writer: writer.clone(),
-            registry: Arc::clone(&self.registry),
-            events: parts.events.clone(),
-            metrics: self.metrics.clone(),
-            wall: parts.wall,
-        };
-        running.spawn(janitor.run(self.stop.clone()));
-        // Returns go on in a dry run; labels are writes like any other.
-        if !self.args.dry_run {
-            let (cache, registry) = (Arc::clone(&self.cache), Arc::clone(&self.registry));
-            running.spawn(label_pods(cache, writer, registry, self.stop.clone()));
-        }
-        Ok(())
-    }
-
-    /// Everything is told to stop; writes under way have their time.
-    async fn end(self, mut running: JoinSet<()>, deadline: Instant) {
-        self.stop.cancel();
-        self.tasks.close();
-        let ended = async {
-            while running.join_next().await.is_some() {}
-            self.tasks.wait().await;
-        };
-        if tokio::time::timeout_at(deadline, ended).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
-        }
-    }
-
-    fn parts(&self) -> anyhow::Result<Parts> {
-        let options = SourceOptions {
-            allow_loopback: self.args.allow_loopback_sources,
-            observer: Arc::new(self.metrics.clone()),
-            refused_addresses: self.api_server.clone(),
-            ..SourceOptions::default()
-        };
-        let (client, tasks, stop) = (self.client, &self.tasks, &self.stop);
-        let cache = Arc::clone(&self.cache);
-        let writer = Writer::new(client.clone(), cache, self.metrics.clone(), tasks.clone(), stop.clone());
-        Ok(Parts {
-            client: client.clone(),
-            cache: Arc::clone(&self.cache),
-            registry: Arc::clone(&self.registry),
-            writer,
-            source: Arc::new(Sources::new(options)?),
-            events: Events::start(client.clone(), self.metrics.clone(), tasks, stop.clone()),
-            metrics: self.metrics.clone(),
-            wall: Timestamp::now,
-            started: Instant::now(),
-            tasks: tasks.clone(),
-            calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
-        })
-    }
-
-    fn watches(&self, scope: &Scope, supervisor: Supervisor, running: &mut JoinSet<()>) {
-        let supervisor = Arc::new(Mutex::new(supervisor));
-        let scopes = scope.each();
-        self.cache.expect(&scopes);
-        self.registry.expect(&scopes);
-        for scope in scopes {
-            let (client, stop) = (self.client, &self.stop);
-            let path = |prefix: &str, plural| request_path(prefix, scope.as_deref(), plural);
-            let pods = self.cache.pods(scope.clone());
-            running.spawn(cluster::watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
-            let services = self.cache.services(scope.clone());
-            let at = path("/api/v1", "services");
-            running.spawn(cluster::watch::run(client.clone(), at, services, stop.clone()));
-            let at = path(&format!("/apis/{GROUP}/{VERSION}"), PLURAL);
-            let sink = SupervisorSink::new(Arc::clone(&supervisor), scope.clone());
-            running.spawn(cluster::watch::run(client.clone(), at, sink, stop.clone()));
-        }
-    }
 }
 
 /// Blocks until the end, or until a wider scope is allowed.
@@ -304,6 +187,22 @@ fn defaults(args: &RunArgs) -> anyhow::Result<Defaults> {
     let url = args.prometheus_url.as_deref();
     let prometheus = url.map(Endpoint::parse).transpose();
     Ok(Defaults { prometheus: prometheus.map_err(|e| anyhow!("--prometheus-url: {e}"))? })
+}
+
+/// Real sources. None may be where the API server is: a question would carry nothing, but its answer might tell
+/// something.
+fn source(
+    args: &RunArgs,
+    metrics: &Metrics,
+    api_server: &BTreeSet<IpAddr>,
+) -> anyhow::Result<Arc<dyn Source>> {
+    let options = SourceOptions {
+        allow_loopback: args.allow_loopback_sources,
+        observer: Arc::new(metrics.clone()),
+        refused_addresses: api_server.clone(),
+        ..SourceOptions::default()
+    };
+    Ok(Arc::new(Sources::new(options)?))
 }
 
 /// Where the API server listens, as far as names tell; loopback left out where sources may be there too.

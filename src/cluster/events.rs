@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::apply::Identity;
-use super::{FIELD_MANAGER, call};
+use super::{Clock, FIELD_MANAGER, call};
 use crate::api::{GROUP, VERSION};
 use crate::metrics::Metrics;
 
@@ -36,9 +36,15 @@ pub struct Events {
 impl Events {
     /// Starts the task that sends.
     #[must_use]
-    pub fn start(client: Client, metrics: Metrics, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub fn start(
+        client: Client,
+        metrics: Metrics,
+        wall: Clock,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tasks.spawn(send_all(client, waiting, stop));
+        tasks.spawn(send_all(client, waiting, wall, stop));
         Self { queue, metrics }
     }
 
@@ -54,7 +60,12 @@ impl Events {
     }
 }
 
-async fn send_all(client: Client, mut waiting: mpsc::Receiver<(Identity, Notice)>, stop: CancellationToken) {
+async fn send_all(
+    client: Client,
+    mut waiting: mpsc::Receiver<(Identity, Notice)>,
+    wall: Clock,
+    stop: CancellationToken,
+) {
     loop {
         let (id, notice) = tokio::select! {
             biased;
@@ -63,7 +74,7 @@ async fn send_all(client: Client, mut waiting: mpsc::Receiver<(Identity, Notice)
         };
         let api: Api<Event> = Api::namespaced(client.clone(), &id.namespace);
         for regarding in references(&id, &notice) {
-            match call(api.create(&PostParams::default(), &event(&notice, regarding))).await {
+            match call(api.create(&PostParams::default(), &event(&notice, regarding, wall()))).await {
                 // Told before, by a process that died after it: the name is made of what happened, not of when it
                 // was told.
                 Err(error) if error.code() == Some(409) => {}
@@ -77,7 +88,7 @@ async fn send_all(client: Client, mut waiting: mpsc::Receiver<(Identity, Notice)
 
 /// Written without kube's recorder: that one folds a repeated reason into the first Event and keeps its old sentence,
 /// and the sentence is what an Event is for.
-fn event(notice: &Notice, regarding: ObjectReference) -> Event {
+fn event(notice: &Notice, regarding: ObjectReference, now: Timestamp) -> Event {
     let kind = notice.kind.as_str();
     let name: String = regarding.name.iter().flat_map(|n| n.chars()).take(NAME_MAX).collect();
     Event {
@@ -86,7 +97,7 @@ fn event(notice: &Notice, regarding: ObjectReference) -> Event {
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
-        event_time: Some(MicroTime(Timestamp::now())),
+        event_time: Some(MicroTime(now)),
         type_: Some(if notice.kind.warns() { "Warning" } else { "Normal" }.into()),
         reason: Some(kind.into()),
         action: Some(kind.into()),

@@ -18,7 +18,11 @@ pub mod status;
 pub mod watch;
 pub mod workloads;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Wall time. May jump: it is only stored, and compared with what was stored.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// Every call has this much time: kube's own limits are minutes, and a call on a dead connection would never end.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);

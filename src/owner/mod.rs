@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use jiff::Timestamp;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
@@ -26,7 +25,7 @@ use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report};
 use kubervisor_core::policy::{Mode, ServicePolicy};
-use kubervisor_core::tick::{Answer, Input, tick};
+use kubervisor_core::tick::{Answer, Input};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +35,7 @@ use self::breaker::{Answered, Asking};
 use self::checked::{Checked, Known};
 use self::kills::Kills;
 use crate::api::{KubervisorServiceStatus, Parsed};
+use crate::cluster::Clock;
 use crate::cluster::apply::{Identity, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
@@ -52,6 +52,9 @@ const FLEET_TICKS_EVERY: Duration = Duration::from_secs(1);
 const IDLE_TICK: Duration = Duration::from_secs(10);
 /// A view that nobody has proved for this long is stale.
 const STALE_AFTER: Duration = Duration::from_mins(1);
+
+/// One decision: [`mod@kubervisor_core::tick`], or what a test puts in its place.
+pub type Decide = Arc<dyn Fn(&Input<'_>, &mut Memory) -> Plan + Send + Sync>;
 
 /// What all owners share.
 #[derive(Clone)]
@@ -75,7 +78,9 @@ pub struct Parts {
     /// Counts and times.
     pub metrics: Metrics,
     /// Wall time.
-    pub wall: fn() -> Timestamp,
+    pub wall: Clock,
+    /// How a tick decides.
+    pub decide: Decide,
     /// Second 0 of the monotonic clock.
     pub started: Instant,
 }
@@ -339,7 +344,7 @@ impl Owner {
             seed: self.seed,
         };
         let started = std::time::Instant::now();
-        let plan = tick(&input, &mut self.memory);
+        let plan = (self.parts.decide)(&input, &mut self.memory);
         self.parts.metrics.decided(started.elapsed());
         let short = plan.report.budget.shortfall() > 0;
         if short && !std::mem::replace(&mut self.short, short) {
