@@ -14,8 +14,9 @@ pub use duration::Duration;
 pub use marks::{Marks, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic};
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
-    ActivatorMode, ActivatorSpec, BreakerSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,
-    DiscreteValueOutOfListSpec, KubervisorService, KubervisorServiceSpec, LimitsSpec, Mode,
+    ActivatorMode, ActivatorSpec, BreakerSpec, ConfirmSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,
+    Direction, DiscreteValueOutOfListSpec, Growth, KubervisorService, KubervisorServiceSpec, LimitsSpec,
+    Mode,
 };
 pub use status::{
     BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,

@@ -90,6 +90,13 @@ pub struct BreakerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub min_pods_available_ratio: Option<i64>,
+    /// How often a pod must be found anomalous before it is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<ConfirmSpec>,
+    /// Time between two scrapes of the pods. Default 15 s; 0 with customService, whose answers are each new. Answers that
+    /// are less than this apart may tell of the same scrape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape_interval: Option<Duration>,
     /// A pod is anomalous when too large a share of its events has a bad value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discrete_value_out_of_list: Option<DiscreteValueOutOfListSpec>,
@@ -100,9 +107,27 @@ pub struct BreakerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub custom_service: Option<String>,
+    /// Time that the custom service has to answer, at most 30 s. Default 1 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_service_timeout: Option<Duration>,
     /// Overrides the default activator, field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activator: Option<ActivatorSpec>,
+}
+
+/// Of the last `of` known verdicts, `anomalous` must be anomalous.
+#[derive(KubeSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.anomalous <= self.of", "confirm: anomalous is more than of")
+)]
+pub struct ConfirmSpec {
+    /// Anomalous verdicts that it takes.
+    #[schemars(range(min = 1, max = 10))]
+    pub anomalous: i64,
+    /// Verdicts that are looked back upon.
+    #[schemars(range(min = 1, max = 10))]
+    pub of: i64,
 }
 
 /// The share of events with a bad value.
@@ -163,6 +188,21 @@ pub struct ContinuousValueDeviationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1_000_000.0))]
     pub max_deviation_percent: Option<f64>,
+    /// Described at the type: the definition takes an enum's description from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// Which side of the rest of the fleet is anomalous: Above (too much), Below (too little), Both.
+/// Default: Both for continuousValueDeviation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Direction {
+    /// Either side.
+    Both,
+    /// Too much.
+    Above,
+    /// Too little.
+    Below,
 }
 
 /// How cut pods return.
@@ -183,6 +223,33 @@ pub struct ActivatorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub max_pause_count: Option<i64>,
+    /// Described at the type: the definition takes an enum's description from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+    /// The longest cut, before jitter; not less than `period`. Default: the greater of 5 minutes and
+    /// period × (maxRetryCount + 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_period: Option<Duration>,
+    /// A cut is up to so many percent longer, so that pods cut together do not return together. Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub jitter_percent: Option<i64>,
+    /// Evictions of the service within an hour. Default 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 60))]
+    pub max_kills_per_hour: Option<i64>,
+}
+
+/// How a cut's time grows with the strikes: Constant, Linear (period × strikes) or Exponential (doubled with each).
+/// Default: Exponential for periodic, Linear for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Growth {
+    /// Not at all.
+    Constant,
+    /// By one period a strike.
+    Linear,
+    /// Doubled with each strike.
+    Exponential,
 }
 
 /// periodic: restored after each cut. retryAndKill: evicted once maxRetryCount cuts did not help.
@@ -210,6 +277,10 @@ pub struct LimitsSpec {
     /// share such as "10%" (at least one pod). Default "10%".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cuts_per_period: Option<CutsPerPeriodSpec>,
+    /// Time for which a pod must have been Ready before it is compared with others. Default 30 s. It is at least what
+    /// the query looks back and one scrape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_pod_age: Option<Duration>,
 }
 
 /// A number of pods, or a share of the fleet as a text.

@@ -200,6 +200,28 @@ async fn what_cannot_be_meant_is_refused_by_the_api_server_with_the_fields_name(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn words_and_numbers_beyond_their_bounds_are_refused_in_every_part_of_a_breaker() {
+    let shop = Shop::open("bounds", 0).await;
+    let confirm = |anomalous: i64, of: i64| custom(&json!({"confirm": {"anomalous": anomalous, "of": of}}));
+    let activator = |field: &str, value: Value| custom(&json!({"activator": {field: value}}));
+    for (field, spec) in [
+        ("confirm: anomalous is more than of", confirm(3, 2)),
+        ("spec.breakers[0].confirm.of", confirm(1, 11)),
+        ("spec.breakers[0].confirm.anomalous", confirm(0, 1)),
+        ("spec.breakers[0].confirm.of", custom(&json!({"confirm": {"anomalous": 1}}))),
+        ("spec.breakers[0].scrapeInterval", custom(&json!({"scrapeInterval": "soon"}))),
+        ("spec.breakers[0].activator.growth", activator("growth", json!("Quick"))),
+        ("spec.breakers[0].activator.jitterPercent", activator("jitterPercent", json!(101))),
+        ("spec.breakers[0].activator.maxKillsPerHour", activator("maxKillsPerHour", json!(61))),
+        ("spec.breakers[0].activator.maxPeriod", activator("maxPeriod", json!([1]))),
+    ] {
+        let said = refusal(&shop, "orchard", &spec).await.unwrap_or_else(|| panic!("accepted: {spec}"));
+        assert!(said.contains(field), "{field} is not in {said}");
+    }
+    assert_eq!(refusal(&shop, "orchard", &confirm(10, 10)).await, None, "the greatest that is allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_duration_is_a_number_of_seconds_or_a_text_with_units_and_nothing_else() {
     let shop = Shop::open("durations", 0).await;
     for good in [json!(5), json!(0.5), json!(0), json!("500ms"), json!("2m30s"), json!("1h 5m"), json!(null)]

@@ -243,9 +243,12 @@ pub async fn serve_crd(client: &Client) {
     eventually("the kind is served", Duration::from_secs(20), asked).await;
 }
 
-/// A breaker of that name with these fields beside it, evaluated every second.
+/// A breaker of that name with these fields beside it, evaluated every second; each answer is new, and the first bad
+/// one is enough for a cut.
 pub fn breaker(name: &str, fields: &Value) -> Value {
-    let mut breaker = json!({"name": name, "evaluationPeriod": 1});
+    let mut breaker = json!({
+        "name": name, "evaluationPeriod": 1, "scrapeInterval": 0, "confirm": {"anomalous": 1, "of": 1},
+    });
     for (field, value) in fields.as_object().unwrap() {
         breaker[field] = value.clone();
     }

@@ -1,0 +1,171 @@
+//! What a spec becomes, and what is refused.
+
+use kubervisor_core::backoff::Growth as CoreGrowth;
+use kubervisor_core::detector::Detector;
+use kubervisor_core::policy::{ActivatorMode as CoreMode, ActivatorPolicy, Limits};
+
+use super::*;
+use serde_json::json;
+
+fn breaker(detector: &Value) -> Value {
+    let mut spec = json!({"service": "orchard", "breakers": [{"name": "pears"}]});
+    for (field, value) in detector.as_object().unwrap() {
+        spec["breakers"][0][field] = value.clone();
+    }
+    spec
+}
+
+fn breaker_of(detector: &Value) -> BreakerPolicy {
+    parse(&breaker(detector), &Defaults::default()).unwrap().policy.breakers[0].clone()
+}
+
+fn discrete() -> Value {
+    breaker(&json!({"discreteValueOutOfList": {
+        "prometheusService": "prom.test:9090", "promQL": "sum by (code, pod) (increase(x[3m]))",
+        "key": "code", "goodValues": ["200"],
+    }}))
+}
+
+fn errors(spec: &Value) -> Vec<String> {
+    parse(spec, &Defaults::default()).unwrap_err()
+}
+
+#[test]
+fn absent_fields_take_the_documented_defaults() {
+    let parsed = parse(&discrete(), &Defaults::default()).unwrap();
+    let breaker = &parsed.policy.breakers[0];
+    assert_eq!(breaker.evaluation_period, Duration::from_secs(5));
+    assert_eq!(breaker.range, Duration::from_mins(3));
+    assert_eq!(breaker.floor, FloorPolicy::default());
+    assert_eq!(breaker.activator, ActivatorPolicy::default());
+    assert_eq!(parsed.policy.limits, Limits::default());
+    let Detector::Discrete(rule) = &breaker.detector else { panic!("{breaker:?}") };
+    assert!((rule.tolerance, rule.min_activity) == (50.0, 2.0));
+}
+
+#[test]
+fn explicit_nulls_are_as_good_as_absent() {
+    let mut spec = discrete();
+    for field in ["activator", "customService", "minPodsAvailableRatio", "continuousValueDeviation"] {
+        spec["breakers"][0][field] = Value::Null;
+    }
+    spec["breakers"][0]["discreteValueOutOfList"]["badValues"] = Value::Null;
+    assert_eq!(parse(&spec, &Defaults::default()), parse(&discrete(), &Defaults::default()));
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let mut spec =
+        breaker(&json!({"discreteValueOutOfList": {"promQL": null}, "minPodsAvailableRatio": 101}));
+    spec["defaultActivator"] = json!({"period": true});
+    spec["limits"] = json!({"maxCutsPerPeriod": "ten%"});
+    let told = errors(&spec).join("\n");
+    for field in ["promQL", "key", "goodValues", "prometheusService", "Ratio", "period", "maxCutsPerPeriod"] {
+        assert!(told.contains(field), "{field} is missing in:\n{told}");
+    }
+}
+
+#[test]
+fn no_detector_and_two_detectors_are_refused() {
+    assert!(errors(&breaker(&json!({})))[0].contains("exactly one"));
+    assert!(
+        errors(&breaker(&json!({"customService": "a:1/x", "continuousValueDeviation": {}})))[0]
+            .contains("exactly one")
+    );
+}
+
+#[test]
+fn a_period_below_a_second_is_taken_as_one_with_a_note() {
+    let mut spec = discrete();
+    spec["breakers"][0]["evaluationPeriod"] = json!(0.05);
+    let parsed = parse(&spec, &Defaults::default()).unwrap();
+    assert_eq!(parsed.asked[0].period, Duration::from_secs(1));
+    assert!(parsed.notes[0].contains("taken as 1 s"));
+}
+
+#[test]
+fn a_query_that_looks_back_for_years_is_refused() {
+    let mut spec = discrete();
+    spec["breakers"][0]["discreteValueOutOfList"]["promQL"] = json!("sum by (pod) (increase(x[1000y]))");
+    assert!(errors(&spec)[0].contains("more than a day"));
+}
+
+#[test]
+fn an_activator_overrides_the_default_field_by_field() {
+    let mut spec = discrete();
+    spec["defaultActivator"] = json!({"mode": "retryAndKill", "period": "20s", "maxRetryCount": 7});
+    spec["breakers"][0]["activator"] = json!({"period": 1.5});
+    let activator = parse(&spec, &Defaults::default()).unwrap().policy.breakers[0].activator;
+    assert_eq!(activator.mode, CoreMode::RetryAndKill);
+    assert_eq!((activator.period, activator.max_retry_count), (Duration::from_millis(1_500), 7));
+}
+
+#[test]
+fn confirmation_and_the_scrapes_interval_are_read_or_taken_from_the_kind_of_source() {
+    let mut spec = discrete();
+    assert_eq!(
+        parse(&spec, &Defaults::default()).unwrap().policy.breakers[0].scrape_interval,
+        SCRAPE_INTERVAL
+    );
+    spec["breakers"][0]["confirm"] = json!({"anomalous": 3, "of": 7});
+    spec["breakers"][0]["scrapeInterval"] = json!("40s");
+    let breaker = &parse(&spec, &Defaults::default()).unwrap().policy.breakers[0];
+    assert_eq!(
+        (breaker.confirm, breaker.scrape_interval),
+        (Confirm { anomalous: 3, of: 7 }, Duration::from_secs(40))
+    );
+    let custom = breaker_of(&json!({"customService": "pears:1/x"}));
+    assert_eq!(custom.scrape_interval, Duration::ZERO);
+}
+
+#[test]
+fn a_confirmation_that_cannot_come_is_refused() {
+    for (anomalous, of) in [(3, 2), (0, 3), (1, 11), (-1, 3)] {
+        let confirm = json!({"customService": "pears:1/x", "confirm": {"anomalous": anomalous, "of": of}});
+        assert!(errors(&breaker(&confirm))[0].contains("`anomalous` is 1 to `of`"), "{anomalous} of {of}");
+    }
+    let slow = json!({"customService": "pears:1/x", "scrapeInterval": "2d"});
+    assert!(errors(&breaker(&slow))[0].contains("scrapeInterval: longer than a day"));
+}
+
+#[test]
+fn growth_its_ceiling_jitter_and_the_cap_of_evictions_override_what_goes_with_the_mode() {
+    let activator =
+        |own: &Value| breaker_of(&json!({"customService": "pears:1/x", "activator": own})).activator;
+    let usual = activator(&json!({"mode": "retryAndKill", "period": 200}));
+    assert_eq!((usual.growth, usual.max_period), (CoreGrowth::Linear, Duration::from_secs(800)));
+    assert_eq!((usual.jitter_percent, usual.max_kills_per_hour), (20, 4));
+    let own = json!({"growth": "Constant", "maxPeriod": "7m", "jitterPercent": 0, "maxKillsPerHour": 9});
+    let own = activator(&own);
+    assert_eq!((own.growth, own.max_period), (CoreGrowth::Constant, Duration::from_mins(7)));
+    assert_eq!((own.jitter_percent, own.max_kills_per_hour), (0, 9));
+}
+
+#[test]
+fn a_ceiling_below_the_period_is_refused_also_where_they_come_from_different_places() {
+    let mut spec = breaker(&json!({"customService": "pears:1/x", "activator": {"period": 70}}));
+    spec["defaultActivator"] = json!({"maxPeriod": "1m"});
+    assert_eq!(errors(&spec), ["spec.breakers[pears].activator.maxPeriod: shorter than the period of 70 s"]);
+}
+
+#[test]
+fn a_custom_service_has_up_to_half_a_minute() {
+    let spec =
+        |timeout: Value| breaker(&json!({"customService": "pears:1/x", "customServiceTimeout": timeout}));
+    let asked = parse(&spec(json!("2500ms")), &Defaults::default()).unwrap().asked;
+    assert_eq!(asked[0].question.timeout(), Duration::from_millis(2_500));
+    for bad in [json!(31), json!(0)] {
+        assert!(errors(&spec(bad))[0].contains("at most 30 s"));
+    }
+}
+
+#[test]
+fn the_side_that_is_anomalous_and_the_age_of_peers_are_read() {
+    let rule = json!({"prometheusService": "prom.test:9090", "promQL": "x", "direction": "Below"});
+    let mut spec = breaker(&json!({"continuousValueDeviation": rule}));
+    spec["limits"] = json!({"minPodAge": "95s"});
+    let policy = parse(&spec, &Defaults::default()).unwrap().policy;
+    let Detector::Deviation(rule) = &policy.breakers[0].detector else { panic!("{policy:?}") };
+    assert_eq!(rule.direction, kubervisor_core::detector::Direction::Below);
+    assert_eq!(policy.limits.min_pod_age, Duration::from_secs(95));
+}
