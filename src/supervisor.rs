@@ -23,7 +23,7 @@ use crate::cluster::cache::Governor;
 use crate::cluster::call;
 use crate::cluster::registry::Registry;
 use crate::cluster::slim::RawKubervisorService;
-use crate::cluster::watch::Sink;
+use crate::cluster::watch::{Failure, Sink};
 use crate::owner::{Inbox, Owner, Parts, Spec};
 
 /// An owner that panicked starts again after this: its assertions have seen something that must not be repeated fast.
@@ -296,7 +296,7 @@ impl Sink<RawKubervisorService> for SupervisorSink {
         self.lock().registry.feed(self.scope.as_ref(), |feed| feed.1 = Some(at));
     }
 
-    fn failed(&mut self, error: &str) {
-        tracing::warn!(resource = "kubervisorservices", error, "the watch failed and is tried again");
+    fn failed(&mut self, failure: &Failure) {
+        tracing::warn!(resource = "kubervisorservices", error = %failure, "the watch failed and is tried again");
     }
 }

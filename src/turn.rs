@@ -146,6 +146,9 @@ impl Turn {
             running.spawn(watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
             let services = self.cache.services(scope.clone());
             running.spawn(watch::run(client.clone(), path("/api/v1", "services"), services, stop.clone()));
+            let budgets = self.cache.budgets(scope.clone());
+            let at = path("/apis/policy/v1", "poddisruptionbudgets");
+            running.spawn(watch::run(client.clone(), at, budgets, stop.clone()));
             let at = path(&format!("/apis/{GROUP}/{VERSION}"), PLURAL);
             let sink = SupervisorSink::new(Arc::clone(&supervisor), scope.clone());
             running.spawn(watch::run(client.clone(), at, sink, stop.clone()));

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 /// Deployments, and pods of each.
 const SHAPE: (usize, usize) = (500, 20);
+/// They run on so many nodes of each zone, in so many zones; the API server copies a node's zone to its pods' labels.
+const NODES: usize = 80;
+const ZONES: usize = 3;
 /// DESIGN.md asks for it: 20,000 pods in 12 MB.
 const BYTES_PER_POD: usize = 600;
 
@@ -81,7 +84,13 @@ fn pod(deployment: usize, replica: usize, same: &str) -> String {
         }],
     });
     let meta = meta.to_string();
-    format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{},{same}", &meta[..meta.len() - 1])
+    // Its node ends the spec, which ends the pod.
+    let same = &same[..same.len() - 1];
+    let node = format!("ip-10-0-{}-{}.internal", replica % ZONES, (deployment * 7 + replica) % NODES);
+    format!(
+        "{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{},{same},\"nodeName\":\"{node}\"}}}}",
+        &meta[..meta.len() - 1]
+    )
 }
 
 /// The rest of every pod, from within its metadata on: made once, since making it takes longer than reading it.
@@ -89,7 +98,6 @@ fn same_in_all() -> String {
     let volume = |n| json!({"name": format!("volume-{n}"), "configMap": {"name": format!("settings-{n}"), "defaultMode": 420}});
     let managed = Vec::from(["kube-controller-manager", "kubelet", "kubervisor"].map(managed));
     let spec = json!({
-        "nodeName": "node-17",
         "serviceAccountName": "storefront",
         "containers": Vec::from(["web", "proxy"].map(container)),
         "volumes": (0..6).map(volume).collect::<Vec<_>>(),
@@ -101,7 +109,7 @@ fn same_in_all() -> String {
         "conditions": conditions(),
         "containerStatuses": Vec::from(["web", "proxy"].map(status)),
     });
-    format!("\"managedFields\":{}}},\"spec\":{spec},\"status\":{status}}}", json!(managed))
+    format!("\"managedFields\":{}}},\"status\":{status},\"spec\":{spec}", json!(managed))
 }
 
 fn conditions() -> Vec<Value> {
@@ -127,6 +135,7 @@ fn labels(deployment: usize, replica: usize, hash: &str) -> Value {
         "app.kubernetes.io/part-of": "shop",
         "app.kubernetes.io/version": "4.18.2",
         "pod-template-hash": hash,
+        "topology.kubernetes.io/zone": format!("eu-west-1{}", ["a", "b", "c"][replica % ZONES]),
         "kubervisor/traffic": if replica == 3 { "no" } else { "yes" },
     });
     if replica == 3 {

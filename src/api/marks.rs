@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubervisor_core::fleet::Wish;
 use kubervisor_core::plan::CutOrder;
 use kubervisor_core::traffic::{Cut, Strikes, Traffic};
 use kubervisor_core::verdict::SEVERITY_MAX;
@@ -27,8 +28,15 @@ pub mod key {
     pub const RESTORED_AT: &str = "kubervisor.k8s.io/restored-at";
     /// Annotation: strikes per breaker.
     pub const STRIKES: &str = "kubervisor.k8s.io/strikes";
+    /// Annotation of people: `Never`, `Cut` or `Serve`.
+    pub const OVERRIDE: &str = "kubervisor.k8s.io/override";
     /// Annotation: why.
     pub const EVIDENCE: &str = "kubervisor.k8s.io/evidence";
+
+    /// Label that the API server copies from the node.
+    pub const ZONE: &str = "topology.kubernetes.io/zone";
+    /// Labels that name the template: of a ReplicaSet's pods, and of a StatefulSet's or a DaemonSet's.
+    pub const REVISIONS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 
     /// Value of [`TRAFFIC`]: in traffic.
     pub const YES: &str = "yes";
@@ -78,6 +86,41 @@ impl TrafficLabel {
             Self::No => Some(key::NO),
             Self::Pause => Some(key::PAUSE),
             Self::Absent | Self::Odd => None,
+        }
+    }
+}
+
+/// What a person decided about one pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Override {
+    /// Nothing.
+    #[default]
+    Unset,
+    /// This.
+    Wish(Wish),
+    /// A word that we do not know: as good as nothing, but worth telling.
+    Odd,
+}
+
+impl Override {
+    /// Reads the annotation's value.
+    #[must_use]
+    pub fn of(value: Option<&str>) -> Self {
+        match value {
+            None => Self::Unset,
+            Some("Never") => Self::Wish(Wish::Never),
+            Some("Cut") => Self::Wish(Wish::Cut),
+            Some("Serve") => Self::Wish(Wish::Serve),
+            Some(_) => Self::Odd,
+        }
+    }
+
+    /// The decision, where it is one.
+    #[must_use]
+    pub fn wish(self) -> Option<Wish> {
+        match self {
+            Self::Wish(wish) => Some(wish),
+            Self::Unset | Self::Odd => None,
         }
     }
 }
@@ -280,6 +323,17 @@ mod tests {
     fn an_unreadable_time_is_a_cut_that_is_due() {
         let (traffic, _) = read(&[(key::TRAFFIC, "no")], &[(key::BREAK_AT, "yesterday")]);
         assert_eq!(traffic, Traffic::Cut(Cut { at: None, restore_at: None, breaker: None, severity: 0.0 }));
+    }
+
+    #[test]
+    fn only_the_three_words_are_a_wish_and_any_other_is_odd() {
+        let read = |value| Override::of(Some(value));
+        assert_eq!(
+            ["Never", "Cut", "Serve"].map(|word| read(word).wish()),
+            [Some(Wish::Never), Some(Wish::Cut), Some(Wish::Serve)]
+        );
+        assert_eq!(["never", "", "Cut "].map(read), [Override::Odd; 3]);
+        assert_eq!((Override::of(None), Override::Odd.wish()), (Override::Unset, None));
     }
 
     proptest! {

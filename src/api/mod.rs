@@ -11,7 +11,9 @@ mod status;
 
 pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
 pub use duration::Duration;
-pub use marks::{Marks, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic};
+pub use marks::{
+    Marks, Override, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
+};
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
     ActivatorMode, ActivatorSpec, BreakerSpec, ConfirmSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,

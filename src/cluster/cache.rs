@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::assumed::Assumed;
+use super::disruptions::Budget;
 use super::feed::{PodSink, ServiceSink};
 use super::registry::scope_of;
-use crate::api::{Marks, TrafficLabel, key};
+use crate::api::{Marks, Override, TrafficLabel, key};
 
 /// Labels of a pod without the ones that we write, sorted by key.
 pub type LabelSet = Box<[(Arc<str>, Arc<str>)]>;
@@ -35,6 +36,9 @@ pub struct State {
     pub(super) assumed: Assumed,
     pub(super) pods: Feeds,
     pub(super) services: Feeds,
+    pub(super) budgets: Feeds,
+    /// Names of nodes, each kept once.
+    pub(super) nodes: BTreeSet<Arc<str>>,
     /// Pods that a Service with the key would reach if they had a label.
     pub(super) waiting: BTreeSet<(Arc<str>, Arc<str>)>,
 }
@@ -47,6 +51,8 @@ pub(super) type Feeds = BTreeMap<Option<Arc<str>>, Feed>;
 pub(super) struct Feed {
     pub(super) synced: bool,
     pub(super) proved: Option<Instant>,
+    /// The server does not allow it.
+    pub(super) forbidden: bool,
 }
 
 /// One namespace.
@@ -55,6 +61,7 @@ pub struct Namespace {
     pub(super) pods: BTreeMap<Arc<str>, Pod>,
     pub(super) sets: BTreeMap<Arc<LabelSet>, BTreeSet<Arc<str>>>,
     pub(super) services: BTreeMap<Arc<str>, Service>,
+    pub(super) budgets: BTreeMap<Arc<str>, Budget>,
     pub(super) governors: BTreeMap<Arc<str>, Governor>,
     /// Pods that carry our mark.
     pub(super) marked: BTreeSet<Arc<str>>,
@@ -66,10 +73,13 @@ pub struct Pod {
     pub(super) uid: Arc<str>,
     pub(super) version: u64,
     pub(super) labels: Arc<LabelSet>,
+    /// See [`kubervisor_core::fleet::Member::ready_since`].
     pub(super) ready_since: Timestamp,
     pub(super) marks: Option<Box<Marks>>,
+    pub(super) node: Option<Arc<str>>,
     pub(super) list: u32,
     pub(super) traffic: TrafficLabel,
+    pub(super) wish: Override,
     pub(super) workload: Workload,
     pub(super) ready: bool,
     pub(super) terminating: bool,
@@ -88,6 +98,8 @@ pub struct Service {
     /// The traffic key's value in the selector.
     pub(super) key: Option<Box<str>>,
     pub(super) external: bool,
+    /// Traffic that enters a node stays on it.
+    pub(super) local: bool,
     pub(super) list: u32,
 }
 
@@ -112,8 +124,17 @@ impl Namespace {
         &'a self,
         selector: &'a LabelSet,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Pod)> {
-        let sets = self.sets.iter().filter(|(labels, _)| matches(selector, labels));
-        sets.flat_map(|(_, names)| names).filter_map(|name| Some((name, self.pods.get(name)?)))
+        let names = self.sets_of(selector).flat_map(|(_, names)| names);
+        names.filter_map(|name| Some((name, self.pods.get(name)?)))
+    }
+
+    /// Label sets that match, with the names of their pods.
+    pub(super) fn sets_of<'a>(
+        &'a self,
+        selector: &LabelSet,
+    ) -> impl Iterator<Item = (&'a LabelSet, &'a BTreeSet<Arc<str>>)> {
+        let sets = self.sets.iter().filter(move |(labels, _)| matches(selector, labels));
+        sets.map(|(labels, names)| (&**labels, names))
     }
 
     /// The governors whose Service would reach a pod with these labels.
@@ -220,7 +241,7 @@ impl Cache {
     pub fn expect(&self, scopes: &[Option<Arc<str>>]) {
         let mut state = self.lock();
         let feeds = || scopes.iter().map(|scope| (scope.clone(), Feed::default())).collect::<Feeds>();
-        (state.pods, state.services) = (feeds(), feeds());
+        (state.pods, state.services, state.budgets) = (feeds(), feeds(), feeds());
     }
 
     /// Where the watch of pods of one namespace, or of all, delivers.

@@ -3,7 +3,7 @@
 //! Takes objects as they come; gives records in as few bytes as they take, tells the owners whose pods changed, and
 //! queues pods that lack their label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,9 +11,10 @@ use kubervisor_core::fleet::Workload;
 use tokio::time::Instant;
 
 use super::cache::{Cache, Feed, LabelSet, Namespace, Pod, Service, State};
-use super::slim::{SlimMeta, SlimPod, SlimService, SlimServiceSpec};
-use super::watch::Sink;
-use crate::api::{Marks, TrafficLabel, key};
+use super::selector::ours;
+use super::slim::{SlimMeta, SlimPod, SlimPodStatus, SlimService, SlimServiceSpec};
+use super::watch::{Failure, Sink};
+use crate::api::{Marks, Override, TrafficLabel, key};
 
 impl State {
     pub(super) fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
@@ -33,7 +34,8 @@ impl State {
             return None;
         }
         let former = ns.remove(&object.metadata.name);
-        let pod = pod_of(ns, &object, former.as_ref(), list);
+        let node = object.spec.node_name.as_deref().map(|name| shared(&mut self.nodes, name));
+        let pod = Pod { node, ..pod_of(ns, &object, former.as_ref(), list) };
         if let Some(former) = former {
             if former.uid != pod.uid {
                 self.assumed.gone(&former.uid);
@@ -72,6 +74,7 @@ impl State {
                 }
             }
         }
+        self.nodes.retain(|name| Arc::strong_count(name) > 1);
     }
 
     fn sweep_services(&mut self, scope: Option<&Arc<str>>, list: u32) {
@@ -83,12 +86,19 @@ impl State {
                 ns.tell_all();
             }
         }
-        self.namespaces
-            .retain(|_, ns| !ns.pods.is_empty() || !ns.services.is_empty() || !ns.governors.is_empty());
+        self.namespaces.retain(|_, ns| {
+            !(ns.pods.is_empty()
+                && ns.services.is_empty()
+                && ns.governors.is_empty()
+                && ns.budgets.is_empty())
+        });
     }
 }
 
-fn entry<'a>(namespaces: &'a mut BTreeMap<Arc<str>, Namespace>, name: &str) -> (Arc<str>, &'a mut Namespace) {
+pub(super) fn entry<'a>(
+    namespaces: &'a mut BTreeMap<Arc<str>, Namespace>,
+    name: &str,
+) -> (Arc<str>, &'a mut Namespace) {
     let name = match namespaces.get_key_value(name) {
         Some((known, _)) => Arc::clone(known),
         None => Arc::from(name),
@@ -100,8 +110,7 @@ fn entry<'a>(namespaces: &'a mut BTreeMap<Arc<str>, Namespace>, name: &str) -> (
 fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> Pod {
     let meta = &object.metadata;
     let former = former.filter(|f| *f.uid == *meta.uid);
-    let ready = object.status.conditions.iter().find(|c| c.type_ == "Ready");
-    let since = ready.and_then(|c| c.last_transition_time.as_deref()).or(meta.creation_timestamp.as_deref());
+    let ready_since = ready_since(&object.status);
     let traffic = TrafficLabel::of(meta.labels.get(key::TRAFFIC).map(String::as_str));
     let marks = Marks::read(&meta.labels, &meta.annotations);
     let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
@@ -111,11 +120,13 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
         labels: former
             .filter(|f| same_labels(&f.labels, meta))
             .map_or_else(|| ns.shared(label_set(meta)), |f| Arc::clone(&f.labels)),
-        ready_since: since.and_then(|t| t.parse().ok()).unwrap_or(Timestamp::MAX),
+        ready_since: ready_since.unwrap_or_else(|| time(meta.creation_timestamp.as_deref())),
+        node: None,
         list,
         traffic,
+        wish: wish_of(object, former),
         workload: workload(meta),
-        ready: ready.is_some_and(|c| c.status == "True"),
+        ready: ready_since.is_some(),
         terminating: meta.deletion_timestamp.is_some(),
         // What this process did not see, the marks tell: we never leave them without a label.
         unlabelled_by_hand: traffic == TrafficLabel::Absent && (former.is_some_and(lost) || marks.is_some()),
@@ -124,12 +135,47 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
     }
 }
 
-fn version_of(meta: &SlimMeta) -> u64 {
-    meta.resource_version.parse().unwrap_or(0)
+/// Since when it is Ready, or since its latest container started where that is later: a restarted container is new.
+/// `None` where it is not Ready.
+fn ready_since(status: &SlimPodStatus) -> Option<Timestamp> {
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready").filter(|c| c.status == "True")?;
+    let containers = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let running = containers.filter_map(|c| c.state.running.as_ref());
+    let started = running.map(|running| time(running.started_at.as_deref())).max();
+    Some(started.into_iter().fold(time(ready.last_transition_time.as_deref()), Timestamp::max))
 }
 
-fn ours(label: &str) -> bool {
-    matches!(label, key::TRAFFIC | key::NAME | key::STRATEGY)
+/// What cannot be read lies ahead: such a pod is too young for everything.
+fn time(text: Option<&str>) -> Timestamp {
+    text.and_then(|t| t.parse().ok()).unwrap_or(Timestamp::MAX)
+}
+
+fn wish_of(object: &SlimPod, former: Option<&Pod>) -> Override {
+    let meta = &object.metadata;
+    let wish = Override::of(meta.annotations.get(key::OVERRIDE).map(String::as_str));
+    if wish == Override::Odd && former.is_none_or(|f| f.wish != wish) {
+        tracing::warn!(
+            namespace = meta.namespace,
+            pod = meta.name,
+            "annotation {} is neither Never nor Cut nor Serve: it is ignored",
+            key::OVERRIDE
+        );
+    }
+    wish
+}
+
+/// One text for all pods that have it.
+fn shared(known: &mut BTreeSet<Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(known) = known.get(text) {
+        return Arc::clone(known);
+    }
+    let new: Arc<str> = Arc::from(text);
+    known.insert(Arc::clone(&new));
+    new
+}
+
+fn version_of(meta: &SlimMeta) -> u64 {
+    meta.resource_version.parse().unwrap_or(0)
 }
 
 fn label_set(meta: &SlimMeta) -> LabelSet {
@@ -199,8 +245,8 @@ impl Sink<SlimPod> for PodSink {
         self.feed(&mut self.cache.lock()).proved = Some(at);
     }
 
-    fn failed(&mut self, error: &str) {
-        tracing::warn!(resource = "pods", error, "the watch failed and is tried again");
+    fn failed(&mut self, failure: &Failure) {
+        tracing::warn!(resource = "pods", error = %failure, "the watch failed and is tried again");
     }
 }
 
@@ -254,16 +300,19 @@ impl Sink<SlimService> for ServiceSink {
         self.feed(&mut self.cache.lock()).proved = Some(at);
     }
 
-    fn failed(&mut self, error: &str) {
-        tracing::warn!(resource = "services", error, "the watch failed and is tried again");
+    fn failed(&mut self, failure: &Failure) {
+        tracing::warn!(resource = "services", error = %failure, "the watch failed and is tried again");
     }
 }
 
 fn service_of(spec: SlimServiceSpec, list: u32) -> Service {
+    let policies = [&spec.internal_traffic_policy, &spec.external_traffic_policy];
+    let local = policies.into_iter().any(|policy| policy.as_deref() == Some("Local"));
     let mut selector = spec.selector.unwrap_or_default();
     Service {
         key: selector.remove(key::TRAFFIC).map(Into::into),
         selector: selector.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
+        local,
         external: spec.type_.as_deref() == Some("ExternalName"),
         list,
     }

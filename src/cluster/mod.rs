@@ -7,14 +7,18 @@ pub mod apply;
 pub mod assumed;
 pub mod cache;
 pub mod crd;
+pub mod disruptions;
 pub mod events;
 pub mod feed;
 pub mod registry;
 pub mod release;
 pub mod scope;
+pub mod selector;
 pub mod slim;
 pub mod snapshot;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod watch;
 pub mod workloads;
 

@@ -14,6 +14,9 @@ pub struct SlimPod {
     pub metadata: SlimMeta,
     /// Absent in the bare objects of a test.
     #[serde(default)]
+    pub spec: SlimPodSpec,
+    /// Absent in the bare objects of a test.
+    #[serde(default)]
     pub status: SlimPodStatus,
 }
 
@@ -32,6 +35,9 @@ pub struct SlimMeta {
     #[allow(missing_docs)]
     #[serde(default)]
     pub resource_version: String,
+    /// Of kinds that have one.
+    #[serde(default)]
+    pub generation: i64,
     #[allow(missing_docs)]
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -59,8 +65,18 @@ pub struct SlimOwner {
     pub controller: bool,
 }
 
+/// A pod's spec.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimPodSpec {
+    /// Absent until it is scheduled.
+    #[serde(default)]
+    pub node_name: Option<String>,
+}
+
 /// A pod's status.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SlimPodStatus {
     /// `Succeeded` and `Failed` are finished.
     #[serde(default)]
@@ -68,6 +84,37 @@ pub struct SlimPodStatus {
     #[allow(missing_docs)]
     #[serde(default)]
     pub conditions: Vec<SlimCondition>,
+    #[allow(missing_docs)]
+    #[serde(default)]
+    pub container_statuses: Vec<SlimContainerStatus>,
+    /// Those of them that run are sidecars.
+    #[serde(default)]
+    pub init_container_statuses: Vec<SlimContainerStatus>,
+}
+
+/// The status of a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct SlimContainerStatus {
+    #[allow(missing_docs)]
+    #[serde(default)]
+    pub state: SlimContainerState,
+}
+
+/// Its state now.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct SlimContainerState {
+    /// Absent while it waits or has ended.
+    #[serde(default)]
+    pub running: Option<SlimRunning>,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimRunning {
+    /// RFC 3339.
+    #[serde(default)]
+    pub started_at: Option<String>,
 }
 
 /// A condition of a pod.
@@ -96,6 +143,7 @@ pub struct SlimService {
 
 /// A Service's spec.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SlimServiceSpec {
     /// Absent: somebody else makes its endpoints.
     #[serde(default)]
@@ -103,6 +151,12 @@ pub struct SlimServiceSpec {
     /// ClusterIP, NodePort, LoadBalancer, ExternalName.
     #[serde(default, rename = "type")]
     pub type_: Option<String>,
+    /// `Local`: traffic from within goes to pods of the sender's node only.
+    #[serde(default)]
+    pub internal_traffic_policy: Option<String>,
+    /// `Local`: traffic from outside goes to pods of the node that it enters.
+    #[serde(default)]
+    pub external_traffic_policy: Option<String>,
 }
 
 /// A KubervisorService whose spec is still raw: a stored object may be older than our schema.

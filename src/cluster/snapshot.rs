@@ -3,13 +3,15 @@
 //! Also the two questions that are asked under the same lock as they are answered: may this write be sent now, and
 //! which pods are ours to give back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kubervisor_core::fleet::{Fleet, Member};
+use kubervisor_core::fleet::{Fleet, Member, Neighbour};
 use kubervisor_core::plan::Action;
 use kubervisor_core::traffic::Traffic;
 
-use super::cache::{Cache, Governor, Namespace, Pod, Service, State};
+use super::cache::{Cache, Governor, LabelSet, Namespace, Pod, Service, State};
+use super::disruptions;
 use super::slim::SlimPod;
 use crate::api::{TrafficLabel, key, traffic};
 
@@ -135,7 +137,7 @@ impl Cache {
         let Some(service) = service.filter(|_| seen.fault().is_none()) else {
             return Some(View::without_pods(seen));
         };
-        let fleet = fleet(&state, ns, namespace, service);
+        let fleet = fleet(&state, ns, namespace, &governor.service, service);
         let unlabelled = fleet.members.iter().filter(|m| m.traffic == Traffic::Unlabelled).count();
         let why = |(name, pod): (&Arc<str>, &Pod)| {
             pod.marks.as_ref()?.why.clone().map(|why| (Arc::clone(name), why))
@@ -179,7 +181,8 @@ impl Cache {
                 return Err(NotSent::Contested);
             }
             let service = ns.governors.get(governor).and_then(|g| ns.services.get(&g.service));
-            let fleet = fleet(&state, ns, namespace, service.ok_or(NotSent::Changed)?);
+            let members = members(&state, ns, service.ok_or(NotSent::Changed)?);
+            let fleet = Fleet { members, ..Fleet::default() };
             let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
             let serving = fleet.count(Member::serving) - u32::from(member.serving());
             let floor = floor(fleet.size());
@@ -286,30 +289,100 @@ fn marked(state: &State, namespace: &Arc<str>, ns: &Namespace, name: &Arc<str>, 
     }
 }
 
-fn fleet(state: &State, ns: &Namespace, namespace: &str, service: &Service) -> Fleet {
-    let mut members: Vec<_> = ns
-        .matching(&service.selector)
-        .map(|(name, pod)| Member {
-            name: Arc::clone(name),
-            uid: Arc::clone(&pod.uid),
-            resource_version: pod.version,
-            ready: pod.ready,
-            terminating: pod.terminating,
-            reached: service.key.as_deref().is_none_or(|k| pod.traffic.value() == Some(k)),
-            traffic: traffic_of(pod),
-            strikes: pod.marks.as_ref().map(|m| m.strikes.clone()).unwrap_or_default(),
-            ready_since: pod.ready_since,
-            workload: pod.workload,
-            node: None,
-            zone: None,
-            revision: None,
-            restored_at: pod.marks.as_ref().and_then(|m| m.restored_at),
-            wish: None,
-            in_flight: state.assumed.of(&pod.uid).map(|write| write.step),
-        })
-        .collect();
+fn fleet(state: &State, ns: &Namespace, namespace: &str, name: &str, service: &Service) -> Fleet {
+    let members = members(state, ns, service);
+    let within = Within::new(ns, service, &members);
+    let disruptions = disruptions::over(state, &within);
+    let neighbours = neighbours(state, &within, name);
+    Fleet { namespace: Arc::from(namespace), local: service.local, disruptions, neighbours, members }
+}
+
+/// Sorted by name.
+fn members(state: &State, ns: &Namespace, service: &Service) -> Vec<Member> {
+    let pods = ns.matching(&service.selector);
+    let mut members: Vec<_> = pods.map(|(name, pod)| member(state, service, name, pod)).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Fleet { namespace: Arc::from(namespace), members, ..Fleet::default() }
+    members
+}
+
+fn member(state: &State, service: &Service, name: &Arc<str>, pod: &Pod) -> Member {
+    Member {
+        name: Arc::clone(name),
+        uid: Arc::clone(&pod.uid),
+        resource_version: pod.version,
+        ready: pod.ready,
+        terminating: pod.terminating,
+        reached: service.key.as_deref().is_none_or(|k| pod.traffic.value() == Some(k)),
+        traffic: traffic_of(pod),
+        strikes: pod.marks.as_ref().map(|m| m.strikes.clone()).unwrap_or_default(),
+        ready_since: pod.ready_since,
+        workload: pod.workload,
+        node: pod.node.clone(),
+        zone: label(&pod.labels, key::ZONE),
+        revision: key::REVISIONS.iter().find_map(|key| label(&pod.labels, key)),
+        restored_at: pod.marks.as_ref().and_then(|m| m.restored_at),
+        wish: pod.wish.wish(),
+        in_flight: state.assumed.of(&pod.uid).map(|write| write.step),
+    }
+}
+
+/// The members of a fleet by their label sets, for rules of others that select some of them.
+pub(super) struct Within<'a> {
+    pub(super) ns: &'a Namespace,
+    members: &'a [Member],
+    sets: Vec<(&'a LabelSet, &'a BTreeSet<Arc<str>>)>,
+}
+
+impl<'a> Within<'a> {
+    fn new(ns: &'a Namespace, service: &Service, members: &'a [Member]) -> Self {
+        Self { ns, members, sets: ns.sets_of(&service.selector).collect() }
+    }
+
+    /// Positions of the members that have such labels and are such pods, rising. Most rules of others select none of
+    /// the few label sets, so that no pod is looked at.
+    pub(super) fn positions(
+        &self,
+        labels: impl Fn(&LabelSet) -> bool,
+        takes: impl Fn(&Pod) -> bool,
+    ) -> Vec<u32> {
+        let sets = self.sets.iter().filter(|(set, _)| labels(set));
+        let names = sets.flat_map(|(_, names)| names.iter());
+        let taken = names.filter(|name| self.ns.pods.get(*name).is_some_and(&takes));
+        let position = |name| self.members.binary_search_by(|m| m.name.cmp(name)).ok();
+        let mut found: Vec<_> = taken.filter_map(position).filter_map(|at| u32::try_from(at).ok()).collect();
+        found.sort_unstable();
+        found
+    }
+}
+
+/// Other Services behind the same gate: those that send traffic to `yes`.
+fn neighbours(state: &State, within: &Within<'_>, own: &str) -> Vec<Neighbour> {
+    let gated = |(name, s): &(&Arc<str>, &Service)| &***name != own && s.key.as_deref() == Some(key::YES);
+    let of = |(name, service): (&Arc<str>, &Service)| {
+        let members = within.positions(|labels| service.reaches(labels), |_| true);
+        let serves = |(name, pod): &(&Arc<str>, &Pod)| member(state, service, name, pod).serving();
+        (!members.is_empty()).then(|| Neighbour {
+            service: Arc::clone(name),
+            serving: u32::try_from(within.ns.matching(&service.selector).filter(serves).count())
+                .unwrap_or(u32::MAX),
+            members,
+        })
+    };
+    within.ns.services.iter().filter(gated).filter_map(of).collect()
+}
+
+/// Ready, and yet kept from traffic: who counts Ready pods counts it.
+pub(super) fn is_ready_and_out(state: &State, pod: &Pod) -> bool {
+    let marked = match traffic_of(pod) {
+        Traffic::Cut(_) | Traffic::CutByHand | Traffic::Paused => true,
+        Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => false,
+    };
+    let in_flight = || state.assumed.of(&pod.uid).is_some_and(|write| write.step.spends());
+    pod.ready && !pod.terminating && (marked || in_flight())
+}
+
+fn label(labels: &LabelSet, key: &str) -> Option<Arc<str>> {
+    labels.binary_search_by(|(have, _)| (**have).cmp(key)).ok().map(|at| Arc::clone(&labels[at].1))
 }
 
 fn traffic_of(pod: &Pod) -> Traffic {
@@ -337,44 +410,11 @@ fn conflict(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::slim::{SlimPod, SlimService};
+    use crate::cluster::testing::{governor, orchard, pod, service};
     use crate::cluster::watch::Sink;
-    use jiff::Timestamp;
+    use kubervisor_core::fleet::Wish;
     use kubervisor_core::plan::{RestoreReason, What};
-    use serde_json::json;
-    use tokio::sync::Notify;
-
-    fn pod(name: &str, version: u64, label: &str) -> SlimPod {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "orchard", "uid": format!("uid-of-{name}"),
-                "resourceVersion": version.to_string(), "labels": {"app": "pear", "kubervisor/traffic": label}},
-            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
-        }))
-        .unwrap()
-    }
-
-    fn service(name: &str, selector: &serde_json::Value) -> SlimService {
-        let meta = json!({"name": name, "namespace": "orchard", "uid": "s", "resourceVersion": "1"});
-        serde_json::from_value(json!({"metadata": meta, "spec": {"selector": selector}})).unwrap()
-    }
-
-    fn governor(name: &str, service: &str, second: i64) -> Governor {
-        Governor {
-            name: name.into(),
-            service: service.into(),
-            created: Timestamp::from_second(second).unwrap(),
-            labels: false,
-            changed: Arc::new(Notify::new()),
-        }
-    }
-
-    fn orchard(pods: usize) -> Arc<Cache> {
-        let cache = Arc::new(Cache::default());
-        (0..pods).for_each(|i| cache.pods(None).apply(pod(&format!("pear-{i}"), 7, "yes")));
-        cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "yes"})));
-        cache.govern("orchard", "k1", governor("pick", "pears", 5));
-        cache
-    }
+    use serde_json::{Value, json};
 
     fn pause(name: &str, version: u64) -> Action {
         Action {
@@ -498,5 +538,118 @@ mod tests {
         cache.pods(None).apply(born);
         let names: Vec<_> = cache.take_unlabelled(9).into_iter().map(|u| u.name.to_string()).collect();
         assert_eq!(names, ["pear-9"]);
+    }
+
+    /// The only member of an orchard whose pod has these parts on top of its usual ones.
+    fn member_with(metadata: &Value, rest: &Value) -> Member {
+        let mut raw = json!({
+            "metadata": {"name": "pear-0", "namespace": "orchard", "uid": "u", "resourceVersion": "8",
+                "creationTimestamp": "2026-03-01T08:00:00Z", "labels": {"app": "pear"}},
+            "status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-03-01T08:00:30Z"},
+            ]},
+        });
+        merge(&mut raw["metadata"], metadata);
+        merge(&mut raw, rest);
+        let cache = orchard(0);
+        cache.pods(None).apply(serde_json::from_value(raw).unwrap());
+        cache.view("orchard", "k1").unwrap().fleet.members.remove(0)
+    }
+
+    fn merge(into: &mut Value, more: &Value) {
+        match (into, more) {
+            (Value::Object(into), Value::Object(more)) => {
+                more.iter().for_each(|(k, v)| merge(into.entry(k.clone()).or_insert(Value::Null), v));
+            }
+            (into, more) => *into = more.clone(),
+        }
+    }
+
+    fn ready_since(status: &Value) -> String {
+        member_with(&json!({}), &json!({"status": status})).ready_since.to_string()
+    }
+
+    fn running(since: &str) -> Value {
+        json!({"state": {"running": {"startedAt": since}}})
+    }
+
+    #[test]
+    fn a_member_knows_its_node_zone_and_revision() {
+        let labels =
+            json!({"labels": {"topology.kubernetes.io/zone": "east-3", "pod-template-hash": "7d9f"}});
+        let member = member_with(&labels, &json!({"spec": {"nodeName": "tree-4"}}));
+        let known = [member.node, member.zone, member.revision].map(|text| text.unwrap().to_string());
+        assert_eq!(known, ["tree-4", "east-3", "7d9f"]);
+        let of_a_set = member_with(&json!({"labels": {"controller-revision-hash": "press-6c"}}), &json!({}));
+        assert_eq!(of_a_set.revision.as_deref(), Some("press-6c"));
+        assert_eq!((of_a_set.node, of_a_set.zone), (None, None));
+    }
+
+    #[test]
+    fn a_restarted_container_makes_the_pod_new_and_one_that_is_older_does_not() {
+        let restarted =
+            json!({"containerStatuses": [running("2026-03-01T08:00:10Z"), running("2026-03-01T09:00:00Z")]});
+        assert_eq!(ready_since(&restarted), "2026-03-01T09:00:00Z");
+        let sidecar = json!({"initContainerStatuses": [running("2026-03-01T09:30:00Z")]});
+        assert_eq!(ready_since(&sidecar), "2026-03-01T09:30:00Z");
+        let usual =
+            json!({"containerStatuses": [running("2026-03-01T08:00:10Z"), {"state": {"waiting": {}}}]});
+        assert_eq!(ready_since(&usual), "2026-03-01T08:00:30Z");
+    }
+
+    #[test]
+    fn a_member_that_is_not_ready_counts_from_its_birth_and_a_time_that_cannot_be_read_is_too_young() {
+        let unready = json!({"conditions": [{"type": "Ready", "status": "False",
+            "lastTransitionTime": "2026-03-01T10:00:00Z"}]});
+        assert_eq!(ready_since(&unready), "2026-03-01T08:00:00Z");
+        let garbage = json!({"containerStatuses": [running("a while ago")]});
+        assert_eq!(ready_since(&garbage), jiff::Timestamp::MAX.to_string());
+    }
+
+    #[test]
+    fn a_persons_word_about_a_pod_is_read_and_another_word_is_none() {
+        let wish = |word: &str| {
+            member_with(&json!({"annotations": {"kubervisor.k8s.io/override": word}}), &json!({})).wish
+        };
+        assert_eq!(wish("Serve"), Some(Wish::Serve));
+        assert_eq!(wish("serve, please"), None);
+    }
+
+    #[test]
+    fn a_service_whose_traffic_stays_on_a_node_is_local_either_way() {
+        for policy in ["internalTrafficPolicy", "externalTrafficPolicy"] {
+            let cache = orchard(1);
+            assert!(!cache.view("orchard", "k1").unwrap().fleet.local);
+            let spec = json!({"selector": {"app": "pear"}, policy: "Local"});
+            let meta = json!({"name": "pears", "namespace": "orchard", "resourceVersion": "2"});
+            cache
+                .services(None)
+                .apply(serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap());
+            assert!(cache.view("orchard", "k1").unwrap().fleet.local, "{policy}");
+        }
+    }
+
+    #[test]
+    fn other_services_behind_the_gate_are_neighbours_and_those_beside_it_are_not() {
+        let cache = orchard(3);
+        let mut ripe = pod("pear-1", 8, "yes");
+        ripe.metadata.labels.insert("ripe".into(), "true".into());
+        cache.pods(None).apply(ripe.clone());
+        for (name, label) in [("plum-0", "yes"), ("plum-1", "no")] {
+            let mut plum = pod(name, 8, label);
+            plum.metadata.labels = [("app", "plum"), ("ripe", "true"), ("kubervisor/traffic", label)]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into();
+            cache.pods(None).apply(plum);
+        }
+        let gated = json!({"ripe": "true", "kubervisor/traffic": "yes"});
+        cache.services(None).apply(service("jam", &gated));
+        cache.services(None).apply(service("all", &json!({"app": "pear"})));
+        cache.services(None).apply(service("dark", &json!({"app": "pear", "kubervisor/traffic": "no"})));
+        cache.services(None).apply(service("nuts", &json!({"app": "nut", "kubervisor/traffic": "yes"})));
+        let neighbours = || cache.view("orchard", "k1").unwrap().fleet.neighbours;
+        assert_eq!(neighbours(), [Neighbour { service: "jam".into(), serving: 2, members: vec![1] }]);
+        cache.begin("orchard", "k1", &pause("pear-1", 8), &|_| 1).unwrap();
+        assert_eq!(neighbours()[0].serving, 1, "a cut in flight counts");
     }
 }

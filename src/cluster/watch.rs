@@ -5,6 +5,7 @@
 //! not be told from a dead one. The list is streamed, so that no page of whole objects is ever held; a server that
 //! refuses to stream is asked for pages.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -74,7 +75,29 @@ pub trait Sink<T>: Send {
     /// At this time the server answered for this kind.
     fn proved(&mut self, at: Instant);
     /// The watch failed; it is tried again.
-    fn failed(&mut self, error: &str);
+    fn failed(&mut self, failure: &Failure);
+}
+
+/// Why a list or a watch failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// HTTP status, where the server refused.
+    pub code: Option<u16>,
+    text: String,
+}
+
+impl Failure {
+    /// The server's own refusal.
+    #[must_use]
+    pub fn refused(code: u16, text: &str) -> Self {
+        Self { code: Some(code), text: format!("refused with code {code}: {text}") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Why a stream of events ended.
@@ -114,7 +137,7 @@ where
                 continue;
             }
             Ok(()) => {}
-            Err(error) => sink.failed(&error),
+            Err(failure) => sink.failed(&failure),
         }
         tokio::select! {
             biased;
@@ -138,7 +161,7 @@ struct Watch {
 
 impl Watch {
     /// One list or one watch.
-    async fn turn<T, S>(&mut self, sink: &mut S) -> Result<(), String>
+    async fn turn<T, S>(&mut self, sink: &mut S) -> Result<(), Failure>
     where
         T: Watched,
         S: Sink<T>,
@@ -150,7 +173,7 @@ impl Watch {
         }
     }
 
-    async fn stream_list<T, S>(&mut self, sink: &mut S) -> Result<(), String>
+    async fn stream_list<T, S>(&mut self, sink: &mut S) -> Result<(), Failure>
     where
         T: Watched,
         S: Sink<T>,
@@ -165,7 +188,7 @@ impl Watch {
             }
             Ok(_) => {
                 self.streams = false;
-                Err("the list ended before it was complete; asking for pages".into())
+                Err(broken("the list ended before it was complete; asking for pages"))
             }
             Err(WatchError::Refused(code, text)) if matches!(code, 400 | 404 | 405 | 422) => {
                 // 404 is also a kind that is not served; the pages will say so.
@@ -181,7 +204,7 @@ impl Watch {
         }
     }
 
-    async fn page_list<T, S>(&mut self, sink: &mut S) -> Result<(), String>
+    async fn page_list<T, S>(&mut self, sink: &mut S) -> Result<(), Failure>
     where
         T: Watched,
         S: Sink<T>,
@@ -192,12 +215,9 @@ impl Watch {
         self.listed = Instant::now();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let request = self.request.list(&params).map_err(|e| e.to_string())?;
-            let page = timeout(Duration::from_mins(1), self.client.request::<Page<T>>(request));
-            let page = page
-                .await
-                .map_err(|_| "a page of the list timed out".to_owned())?
-                .map_err(|e| e.to_string())?;
+            let request = self.request.list(&params).map_err(broken)?;
+            let page = timeout(Duration::from_mins(1), self.client.request::<Page<T>>(request)).await;
+            let page = page.map_err(|_| broken("a page of the list timed out"))?.map_err(WatchError::from)?;
             sink.proved(Instant::now());
             page.items.into_iter().for_each(|object| sink.apply(object));
             match page.metadata.continue_.filter(|c| !c.is_empty()) {
@@ -211,7 +231,7 @@ impl Watch {
         }
     }
 
-    async fn follow<T, S>(&mut self, sink: &mut S) -> Result<(), String>
+    async fn follow<T, S>(&mut self, sink: &mut S) -> Result<(), Failure>
     where
         T: Watched,
         S: Sink<T>,
@@ -334,12 +354,16 @@ impl From<kube::Error> for WatchError {
     }
 }
 
-impl From<WatchError> for String {
+fn broken(text: impl fmt::Display) -> Failure {
+    Failure { code: None, text: text.to_string() }
+}
+
+impl From<WatchError> for Failure {
     fn from(error: WatchError) -> Self {
         match error {
-            WatchError::Refused(code, text) => format!("refused with code {code}: {text}"),
-            WatchError::Silent => "nothing came for longer than the server may be silent".into(),
-            WatchError::Broken(text) => text,
+            WatchError::Refused(code, text) => Self::refused(code, &text),
+            WatchError::Silent => broken("nothing came for longer than the server may be silent"),
+            WatchError::Broken(text) => broken(text),
         }
     }
 }

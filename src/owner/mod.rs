@@ -24,7 +24,7 @@ use kubervisor_core::detector::Detector;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report};
-use kubervisor_core::policy::{Mode, ServicePolicy};
+use kubervisor_core::policy::{Disruption, Mode, ServicePolicy};
 use kubervisor_core::tick::{Answer, Input};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -38,6 +38,7 @@ use crate::api::{KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
 use crate::cluster::apply::{Identity, Writer};
 use crate::cluster::cache::Cache;
+use crate::cluster::disruptions;
 use crate::cluster::events::Events;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::free;
@@ -364,6 +365,7 @@ impl Owner {
                 gates.push(Gate::StaleView { resource });
             }
         }
+        gates.extend(self.disruption_gate());
         if let Some(conflict) = &view.conflict {
             gates.push(Gate::Conflict { with: Arc::clone(&conflict.with) });
         }
@@ -379,6 +381,21 @@ impl Owner {
             gates.push(Gate::NotActivated);
         }
         gates
+    }
+
+    /// Budgets that nobody has read are not budgets with room.
+    fn disruption_gate(&self) -> Option<Gate> {
+        if self.policy.limits.disruption == Disruption::KillsOnly {
+            return None;
+        }
+        match self.parts.cache.budgets_known(&self.id.namespace) {
+            disruptions::Known::Forbidden => Some(Gate::Unchecked { why: disruptions::FORBIDDEN.into() }),
+            disruptions::Known::NotYet => Some(Gate::Unchecked { why: disruptions::NOT_YET.into() }),
+            disruptions::Known::Since(age) if age > STALE_AFTER => {
+                Some(Gate::StaleView { resource: "poddisruptionbudgets" })
+            }
+            disruptions::Known::Since(_) => None,
+        }
     }
 
     /// The server itself says that a query is wrong: as good as a fault of the spec.

@@ -13,6 +13,7 @@ use kubervisor_core::traffic::Traffic;
 use super::Owner;
 use super::checked::Known;
 use crate::api::CutStatus;
+use crate::cluster::disruptions;
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::{Facts, RETRY, compose, stamp};
 use crate::sources::SourceError;
@@ -113,7 +114,10 @@ impl Owner {
         let mut notes = self.spec.parsed.as_ref().map(|p| p.notes.clone()).unwrap_or_default();
         notes.extend(doubts.iter().map(|(breaker, text)| format!("{breaker}: {text}")));
         // The first moments are all doubt; told at every start, they would be two writes for each service.
-        let starting = matches!(self.checked.known(), Known::Nothing(_)) && self.since.elapsed() < FIRST_WORD;
+        let budgets = self.parts.cache.budgets_known(&self.id.namespace);
+        let unsure =
+            matches!(self.checked.known(), Known::Nothing(_)) || budgets == disruptions::Known::NotYet;
+        let starting = unsure && self.since.elapsed() < FIRST_WORD;
         if starting && errors.is_empty() && view.service.fault().is_none() {
             return FIRST_WORD;
         }

@@ -72,7 +72,9 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     let Views { cache, registry } = pages.views.borrow().clone();
     let [pods, services] = cache.view_ages();
-    let ages = [pods, services, ("kubervisorservices", registry.oldest_view())];
+    let mut ages = vec![pods, services, ("kubervisorservices", registry.oldest_view())];
+    // Only where they are read: a right that is withheld is no API server out of reach.
+    ages.extend(cache.budgets_age().map(|age| ("poddisruptionbudgets", Some(age))));
     let (_, assumed) = cache.sizes();
     pages.metrics.view(&ages, assumed);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

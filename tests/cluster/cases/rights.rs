@@ -72,6 +72,28 @@ async fn with_rights_in_its_own_namespace_only_it_says_so_and_works_there_with_t
     shop.cut_are(&[]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_read_disruption_budgets_nothing_is_cut_and_the_missing_right_is_named_once() {
+    let (shop, source, account) = open("budgets").await;
+    shop.allow(&account, &documented_rules_without("watch", "poddisruptionbudgets")).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(returning_after(&source, 60)).await;
+    eventually("it has answered often", SOON, || async { source.answers() >= 9 }).await;
+    assert_eq!(shop.pod_writes_by(&account.user).await, []);
+    shop.becomes("Held", "True").await;
+    let told = shop.condition("Held").await.2;
+    assert!(told.contains("allow list and watch on poddisruptionbudgets (group policy)"), "{told}");
+    let log = controller.log();
+    let warned =
+        log.lines().filter(|l| l.contains("WARN") && l.contains("PodDisruptionBudgets may not be read"));
+    assert_eq!(warned.count(), 1, "{log}");
+    shop.allow(&account, &documented_rules()).await;
+    shop.cut_are(&["pear-0"]).await;
+    shop.becomes("Held", "False").await;
+}
+
 /// In a cluster of its own: it ends up looking after every namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_over_all_namespaces_that_come_later_are_noticed_within_a_minute() {

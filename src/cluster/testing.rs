@@ -1,0 +1,44 @@
+//! An index with pods in it, for the tests of this folder: a Service over pears, and a KubervisorService over that.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::cache::{Cache, Governor};
+use super::slim::{SlimPod, SlimService};
+use super::watch::Sink;
+
+pub fn pod(name: &str, version: u64, label: &str) -> SlimPod {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "orchard", "uid": format!("uid-of-{name}"),
+            "resourceVersion": version.to_string(), "labels": {"app": "pear", "kubervisor/traffic": label}},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }))
+    .unwrap()
+}
+
+pub fn service(name: &str, selector: &Value) -> SlimService {
+    let meta = json!({"name": name, "namespace": "orchard", "uid": "s", "resourceVersion": "1"});
+    serde_json::from_value(json!({"metadata": meta, "spec": {"selector": selector}})).unwrap()
+}
+
+pub fn governor(name: &str, service: &str, second: i64) -> Governor {
+    Governor {
+        name: name.into(),
+        service: service.into(),
+        created: Timestamp::from_second(second).unwrap(),
+        labels: false,
+        changed: Arc::new(Notify::new()),
+    }
+}
+
+/// Pods `pear-0` and so on, all in traffic.
+pub fn orchard(pods: usize) -> Arc<Cache> {
+    let cache = Arc::new(Cache::default());
+    (0..pods).for_each(|i| cache.pods(None).apply(pod(&format!("pear-{i}"), 7, "yes")));
+    cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "yes"})));
+    cache.govern("orchard", "k1", governor("pick", "pears", 5));
+    cache
+}
