@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::scope::namespace;
 use crate::telemetry::LogFormat;
 
 /// Takes misbehaving pods out of a Service's traffic on evidence, never below a floor, and puts them back.
@@ -29,8 +31,15 @@ pub enum Command {
 /// `kubervisor run`
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Namespace to look after; may be given several times. Default: all, where that is allowed, else our own.
-    #[arg(long = "namespace", short = 'n', env = "KUBERVISOR_NAMESPACE", value_delimiter = ',')]
+    /// Namespace to look after; may be given several times. Default: all, where that is allowed, else our own. An empty
+    /// value is refused: unset the variable for the default.
+    #[arg(
+        long = "namespace",
+        short = 'n',
+        env = "KUBERVISOR_NAMESPACE",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
     pub namespaces: Vec<String>,
     /// Prometheus for detectors that name none: host:port or a URL.
     #[arg(long, env = "KUBERVISOR_PROMETHEUS_URL")]
@@ -38,14 +47,16 @@ pub struct RunArgs {
     /// Where /live, /ready and /metrics are served.
     #[arg(long, env = "KUBERVISOR_HTTP_ADDR", default_value = "0.0.0.0:8086")]
     pub http_addr: SocketAddr,
-    /// Decide and show, but write to no pod, whatever the resources say.
-    #[arg(long, env = "KUBERVISOR_DRY_RUN")]
+    /// Decide and show, whatever the resources say: no pod is cut, paused, evicted or labelled. Pods that are cut
+    /// already go back, so not beside an active controller, whose cuts it would undo.
+    #[arg(long, env = "KUBERVISOR_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Register the CustomResourceDefinition at start; without the right to, the one that is served is used.
-    #[arg(long, env = "KUBERVISOR_REGISTER_CRDS", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "KUBERVISOR_REGISTER_CRDS", default_value_t = true, action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new())]
     pub register_crds: bool,
     /// Let sources be on loopback addresses: for tests and the demo.
-    #[arg(long, env = "KUBERVISOR_ALLOW_LOOPBACK_SOURCES")]
+    #[arg(long, env = "KUBERVISOR_ALLOW_LOOPBACK_SOURCES", value_parser = BoolishValueParser::new())]
     pub allow_loopback_sources: bool,
     /// Format of the log.
     #[arg(long, env = "KUBERVISOR_LOG_FORMAT", value_enum, default_value = "text")]
@@ -59,7 +70,7 @@ pub struct ReleaseArgs {
     #[arg(long, conflicts_with = "namespaces", required_unless_present = "namespaces")]
     pub all: bool,
     /// In this namespace; may be given several times.
-    #[arg(long = "namespace", short = 'n', value_delimiter = ',')]
+    #[arg(long = "namespace", short = 'n', value_delimiter = ',', value_parser = namespace)]
     pub namespaces: Vec<String>,
     /// Take the traffic key out of the selectors of Services first, so that pods born later serve too.
     #[arg(long)]
@@ -67,4 +78,40 @@ pub struct ReleaseArgs {
     /// Succeed although Services still hold the key: pods born later get no traffic until somebody labels them.
     #[arg(long, conflicts_with = "open_selectors")]
     pub accept_dark: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Command, String> {
+        let words = ["kubervisor"].iter().chain(words);
+        Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_refused_and_never_means_all_of_them() {
+        for value in
+            ["", ",", "meadow,", ",meadow", "meadow/pods", "Meadow", "..", " meadow", &"m".repeat(64)]
+        {
+            for words in [["release", "-n", value], ["run", "--namespace", value]] {
+                let refused = read(&words).expect_err(&format!("{words:?} was taken"));
+                assert!(refused.contains("is no namespace"), "{words:?}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn namespaces_are_taken_apart_at_commas_and_collected() {
+        let Ok(Command::Release(args)) = read(&["release", "-n", "meadow,hill-2", "-n", "9lives"]) else {
+            panic!("three namespaces were refused");
+        };
+        assert_eq!(args.namespaces, ["meadow", "hill-2", "9lives"]);
+    }
+
+    #[test]
+    fn a_release_that_says_neither_where_nor_everywhere_is_refused() {
+        assert!(read(&["release"]).is_err());
+        assert!(read(&["release", "--all", "-n", "meadow"]).is_err());
+    }
 }

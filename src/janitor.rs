@@ -118,21 +118,31 @@ impl Janitor {
     async fn reason(&self, pod: &Marked, waiting: &mut Waiting, proofs: &mut Proofs) -> Option<&'static str> {
         if pod.service_missing {
             let since = *waiting.missing.entry(Arc::clone(&pod.uid)).or_insert_with(Instant::now);
-            return (since.elapsed() >= SERVICE_GONE_FOR).then_some("its Service is gone");
+            if since.elapsed() < SERVICE_GONE_FOR {
+                return None;
+            }
         }
-        if pod.by_exists {
-            return Some("its Service no longer selects it");
+        match (pod.by_exists, pod.service_missing) {
+            (true, true) => return Some("its Service is gone"),
+            (true, false) => return Some("its Service no longer selects it"),
+            (false, _) => {}
         }
         let question = (Arc::clone(&pod.namespace), pod.by.clone());
         if !proofs.contains_key(&question) {
-            let proved = unheld(&self.client, pod).await.unwrap_or_else(|error| {
+            let known = |uid: &str| self.cache.governs(&pod.namespace, uid);
+            let proved = unheld(&self.client, pod, &known).await.unwrap_or_else(|error| {
                 tracing::warn!(namespace = %pod.namespace, pod = %pod.name, %error,
                     "cannot prove that its KubervisorService is gone; the pod is left as it is");
                 false
             });
             proofs.insert(question.clone(), proved);
         }
-        proofs.get(&question).is_some_and(|proved| *proved).then_some("its KubervisorService is gone")
+        let why = if pod.by.is_some() {
+            "its KubervisorService is gone"
+        } else {
+            "no KubervisorService reaches it"
+        };
+        proofs.get(&question).is_some_and(|proved| *proved).then_some(why)
     }
 
     async fn free(&self, pod: &Marked, why: &str, waiting: &mut Waiting) {

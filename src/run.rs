@@ -57,7 +57,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let api_server = addresses(&config, args.allow_loopback_sources).await;
     let mut deadline = Instant::now();
     while !stop.is_cancelled() {
-        let (scope, settled) = scope(&args, &config, &client, &stop).await;
+        let (scope, settled) = scope(&args, &config, &client, &stop).await?;
         views.send_replace(web::Views::default());
         let web::Views { cache, registry } = views.borrow().clone();
         let source = source(&args, &metrics, &api_server)?;
@@ -108,17 +108,21 @@ async fn wait_for_end(client: &Client, settled: bool, stop: &CancellationToken) 
 }
 
 /// Which namespaces to look at, and whether that is settled for good.
-async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &CancellationToken) -> (Scope, bool) {
+async fn scope(
+    args: &RunArgs,
+    config: &Config,
+    client: &Client,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Scope, bool)> {
     if !args.namespaces.is_empty() {
         tracing::info!(namespaces = ?args.namespaces, "looking after the namespaces that --namespace names");
-        let names: BTreeSet<_> = args.namespaces.iter().cloned().collect();
-        return (Scope::Namespaces(names.into_iter().collect()), true);
+        return Ok((Scope::of(&args.namespaces).map_err(|e| anyhow!("--namespace: {e}"))?, true));
     }
     loop {
         match cluster_allowed(client).await {
             Ok(true) => {
                 tracing::info!("looking after all namespaces: pods may be watched everywhere");
-                return (Scope::Cluster, true);
+                return Ok((Scope::Cluster, true));
             }
             Ok(false) => {
                 let own = config.default_namespace.clone();
@@ -127,13 +131,14 @@ async fn scope(args: &RunArgs, config: &Config, client: &Client, stop: &Cancella
                     "looking after our own namespace only: pods may not be watched \
                     everywhere; asked again every minute"
                 );
-                return (Scope::Namespaces(vec![own]), false);
+                let own = Scope::of(&[own]).map_err(|e| anyhow!("the namespace of the kubeconfig: {e}"))?;
+                return Ok((own, false));
             }
             Err(error) => tracing::warn!(%error, "cannot ask what is allowed; trying again"),
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => return (Scope::Cluster, true),
+            () = stop.cancelled() => return Ok((Scope::Cluster, true)),
             () = tokio::time::sleep(START_RETRY) => {}
         }
     }
@@ -272,8 +277,12 @@ pub fn print_crds() -> anyhow::Result<()> {
 pub async fn release(args: ReleaseArgs) -> anyhow::Result<()> {
     telemetry::start(telemetry::LogFormat::Text);
     install_crypto();
+    let scope = if args.all {
+        Scope::Cluster
+    } else {
+        Scope::of(&args.namespaces).map_err(|e| anyhow!("--namespace: {e}"))?
+    };
     let client = client(config().await?)?;
-    let scope = if args.all { Scope::Cluster } else { Scope::Namespaces(args.namespaces) };
     let stop = stop_on_signal()?;
     let selectors = match (args.open_selectors, args.accept_dark) {
         (true, _) => Selectors::Open,

@@ -218,9 +218,11 @@ impl Pod {
 }
 
 impl Service {
-    /// Whether it would reach a pod with these labels, traffic key aside.
+    /// Whether it would reach a pod with these labels, traffic key aside. With another key than ours it is reached by
+    /// nothing that we write, and governs nobody.
     pub(super) fn reaches(&self, labels: &LabelSet) -> bool {
-        !self.external && !self.selector.is_empty() && matches(&self.selector, labels)
+        let ours = self.key.as_deref().is_none_or(|key| key == key::YES);
+        ours && !self.external && !self.selector.is_empty() && matches(&self.selector, labels)
     }
 }
 
@@ -324,6 +326,12 @@ impl Cache {
         let state = self.lock();
         let governor = state.namespaces.get(namespace)?.governors.get(uid)?;
         Some(Arc::clone(&governor.changed))
+    }
+
+    /// Whether a KubervisorService is known, by its uid.
+    #[must_use]
+    pub fn governs(&self, namespace: &str, uid: &str) -> bool {
+        self.lock().namespaces.get(namespace).is_some_and(|ns| ns.governors.contains_key(uid))
     }
 
     /// Forgets a KubervisorService.

@@ -1,8 +1,8 @@
 //! Giving pods back: which marked pods nobody holds any more, and the proof of it.
 //!
 //! One way for the janitor, mode Disabled, deletion and `kubervisor release`. A pod is freed only on proof: a list
-//! that is synced, and an answer of the server itself that its KubervisorService is not there. A 403, a time-out or a
-//! kind that is not served proves nothing.
+//! that is synced, and an answer of the server itself that its KubervisorService is not there, or is being deleted. A
+//! 403, a time-out or a kind that is not served proves nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,20 +34,39 @@ pub async fn free(writer: &Writer, pod: &Marked, now: jiff::Timestamp) -> Outcom
 }
 
 /// Whether the server itself says that nothing holds `pod`: no KubervisorService of the name in its mark or, where
-/// the mark has none, none in its namespace.
+/// the mark has none, none in its namespace but those that are `known` not to reach it, by their uid. One that is
+/// being deleted holds nothing any more, whatever finalizer keeps it.
 ///
 /// # Errors
 /// The server did not answer, or has no such kind: nothing is proved.
-pub async fn unheld(client: &Client, pod: &Marked) -> Result<bool, CallError> {
+pub async fn unheld(
+    client: &Client,
+    pod: &Marked,
+    known: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<bool, CallError> {
     let api: Api<KubervisorService> = Api::namespaced(client.clone(), &pod.namespace);
     let Some(by) = &pod.by else {
-        // Not from the server's cache: that may lag behind a resource just made.
-        return Ok(call(api.list_metadata(&ListParams::default().limit(1))).await?.items.is_empty());
+        let held =
+            |meta: &ObjectMeta| meta.deletion_timestamp.is_none() && !meta.uid.as_deref().is_some_and(known);
+        return Ok(!all_of(&api).await?.iter().any(held));
     };
     match call(api.get_metadata(by)).await {
-        Ok(_) => Ok(false),
+        Ok(found) => Ok(found.metadata.deletion_timestamp.is_some()),
         Err(error) if object_is_missing(&error, by) => Ok(true),
         Err(error) => Err(error),
+    }
+}
+
+/// Not from the server's cache: that may lag behind a resource just made.
+async fn all_of(api: &Api<KubervisorService>) -> Result<Vec<ObjectMeta>, CallError> {
+    let (mut found, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+    loop {
+        let page = call(api.list_metadata(&params)).await?;
+        found.extend(page.items.into_iter().map(|object| object.metadata));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
     }
 }
 
@@ -73,6 +92,8 @@ pub enum Selectors {
     AcceptDark,
 }
 
+/// Objects asked for at a time, without their specs.
+const PAGE: u32 = 500;
 /// Time in which everything must be free.
 const RELEASE_WITHIN: Duration = Duration::from_mins(2);
 /// Writes at once.

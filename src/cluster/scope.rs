@@ -1,5 +1,6 @@
 //! Which namespaces the controller looks at.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::authorization::v1::{
@@ -20,7 +21,35 @@ pub enum Scope {
     Namespaces(Vec<String>),
 }
 
+/// A namespace's name: a DNS label. What is none would end up in a path, where an empty one means every namespace.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn namespace(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let label = (1..=63).contains(&text.len()) && text.bytes().all(inner);
+    if label && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is no namespace: give 1 to 63 small letters, digits and -, or leave the setting out altogether"
+    ))
+}
+
 impl Scope {
+    /// These namespaces, each once.
+    ///
+    /// # Errors
+    /// There is none, or one of them is no namespace.
+    pub fn of(names: &[String]) -> Result<Self, String> {
+        let names: BTreeSet<_> = names.iter().map(|name| namespace(name)).collect::<Result<_, _>>()?;
+        if names.is_empty() {
+            Err("no namespace is named".into())
+        } else {
+            Ok(Self::Namespaces(names.into_iter().collect()))
+        }
+    }
+
     /// One for each watch of a kind: a namespace, or none for all.
     #[must_use]
     pub fn each(&self) -> Vec<Option<Arc<str>>> {
@@ -74,4 +103,17 @@ async fn allowed(client: &Client, group: &str, resource: &str, verb: &str) -> Re
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let answer = call(api.create(&PostParams::default(), &review)).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_of_nothing_or_of_no_namespace_is_refused() {
+        assert!(Scope::of(&[]).is_err());
+        assert!(Scope::of(&["meadow".into(), String::new()]).is_err());
+        let scope = Scope::of(&["meadow".into(), "hill".into(), "meadow".into()]);
+        assert_eq!(scope, Ok(Scope::Namespaces(vec!["hill".into(), "meadow".into()])));
+    }
 }

@@ -22,8 +22,10 @@ pub struct View {
     pub service: ServiceView,
     /// Its pods; empty without a usable Service.
     pub fleet: Fleet,
-    /// Another KubervisorService that governs some of the same pods.
-    pub conflict: Option<Conflict>,
+    /// Another KubervisorService that governs some of the same pods: the oldest.
+    pub conflict: Option<Arc<str>>,
+    /// Members that an older KubervisorService reaches too, by uid: their returns are its.
+    pub elders: BTreeSet<Arc<str>>,
     /// Members whose label is missing.
     pub unlabelled: usize,
     /// Why each cut member is out, in words, by pod name.
@@ -40,21 +42,13 @@ impl View {
             service,
             fleet: Fleet::default(),
             conflict: None,
+            elders: BTreeSet::new(),
             unlabelled: 0,
             why: vec![],
             marked: vec![],
             selector: vec![],
         }
     }
-}
-
-/// A second governor of the same pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// Its name.
-    pub with: Arc<str>,
-    /// It is older, and keeps the returns.
-    pub yields: bool,
 }
 
 /// A Service, as far as it can be used.
@@ -147,8 +141,9 @@ impl Cache {
         let held = ns.matching(&service.selector).filter(|(name, _)| ns.marked.contains(*name));
         let marked = held.map(|(name, pod)| marked(&state, namespace, ns, name, pod)).collect();
         let conflict = conflict(ns, uid, governor, service);
+        let elders = if conflict.is_some() { elders(ns, uid, governor, service) } else { BTreeSet::new() };
         let selector = service.selector.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        Some(View { service: seen, fleet, conflict, unlabelled, why, marked, selector })
+        Some(View { service: seen, fleet, conflict, elders, unlabelled, why, marked, selector })
     }
 
     /// Takes note of a write and lets it be sent, or says why not. `floor` gives the floor for a fleet of a size.
@@ -264,7 +259,7 @@ pub struct Marked {
     pub by: Option<Arc<str>>,
     /// There is a KubervisorService of that name.
     pub by_exists: bool,
-    /// That one's Service is not there at all.
+    /// That one's Service is not there at all. Where the mark has no name: the Service of any in the namespace.
     pub service_missing: bool,
     /// A write of ours is under way.
     pub in_flight: bool,
@@ -275,6 +270,11 @@ pub struct Marked {
 fn marked(state: &State, namespace: &Arc<str>, ns: &Namespace, name: &Arc<str>, pod: &Pod) -> Marked {
     let by = pod.marks.as_ref().and_then(|m| m.name.clone());
     let owner = by.as_ref().and_then(|by| ns.governors.values().find(|g| g.name == *by));
+    let lost = |g: &Governor| !ns.services.contains_key(&g.service);
+    let service_missing = match &by {
+        Some(_) => owner.is_some_and(lost),
+        None => ns.governors.values().any(lost),
+    };
     Marked {
         namespace: Arc::clone(namespace),
         name: Arc::clone(name),
@@ -282,7 +282,7 @@ fn marked(state: &State, namespace: &Arc<str>, ns: &Namespace, name: &Arc<str>, 
         version: pod.version,
         governed: ns.governing(&pod.labels).next().is_some(),
         by_exists: owner.is_some(),
-        service_missing: owner.is_some_and(|g| !ns.services.contains_key(&g.service)),
+        service_missing,
         in_flight: state.assumed.of(&pod.uid).is_some(),
         opened_by_hand: pod.opened_by_hand(),
         by,
@@ -393,7 +393,7 @@ fn traffic_of(pod: &Pod) -> Traffic {
 }
 
 /// The oldest other governor that reaches one of these pods.
-fn conflict(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> Option<Conflict> {
+fn conflict(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> Option<Arc<str>> {
     let others = ns.governors.iter().filter(|(other, _)| &***other != uid);
     let meets = |(_, other): &(&Arc<str>, &Governor)| {
         other.service == own.service
@@ -401,9 +401,16 @@ fn conflict(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> Opt
                 ns.matching(&service.selector).any(|(_, pod)| theirs.reaches(&pod.labels))
             })
     };
-    let (other_uid, other) = others.filter(meets).min_by_key(|(uid, g)| (g.created, Arc::clone(uid)))?;
-    let yields = (other.created, &**other_uid) < (own.created, uid);
-    Some(Conflict { with: Arc::clone(&other.name), yields })
+    let (_, other) = others.filter(meets).min_by_key(|(uid, g)| (g.created, Arc::clone(uid)))?;
+    Some(Arc::clone(&other.name))
+}
+
+/// Pod by pod: two resources may meet in some of their pods only, and the others have nobody else who returns them.
+fn elders(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> BTreeSet<Arc<str>> {
+    let older = |(other, g): (&Arc<str>, &Governor)| (g.created, &**other) < (own.created, uid);
+    let yields = |pod: &Pod| ns.governing(&pod.labels).any(older);
+    let pods = ns.matching(&service.selector).map(|(_, pod)| pod).filter(|pod| yields(pod));
+    pods.map(|pod| Arc::clone(&pod.uid)).collect()
 }
 
 /// What a cut in flight does to the sums, for the tests of this file.
@@ -491,9 +498,57 @@ mod tests {
         let cache = orchard(2);
         cache.services(None).apply(service("all", &json!({"app": "pear"})));
         cache.govern("orchard", "k2", governor("later", "all", 6));
-        let conflict = |uid| cache.view("orchard", uid).unwrap().conflict.unwrap();
-        assert_eq!(conflict("k1"), Conflict { with: "later".into(), yields: false });
-        assert_eq!(conflict("k2"), Conflict { with: "pick".into(), yields: true });
+        let seen = |uid| cache.view("orchard", uid).unwrap();
+        assert_eq!((seen("k1").conflict.as_deref(), seen("k1").elders.len()), (Some("later"), 0));
+        assert_eq!((seen("k2").conflict.as_deref(), seen("k2").elders.len()), (Some("pick"), 2));
+    }
+
+    #[test]
+    fn every_pod_of_a_chain_of_conflicts_has_exactly_one_who_returns_it() {
+        let cache = orchard(0);
+        for (name, labels) in [("a", ["x", ""]), ("b", ["x", "y"]), ("c", ["", "y"]), ("d", ["", "z"])] {
+            let mut born = pod(name, 7, "no");
+            born.metadata.labels.remove("app");
+            let named = labels.iter().filter(|label| !label.is_empty());
+            born.metadata.labels.extend(named.map(|label| ((*label).to_owned(), "1".to_owned())));
+            cache.pods(None).apply(born);
+        }
+        for (at, label) in [(5, "x"), (6, "y"), (7, "z")] {
+            cache.services(None).apply(service(label, &json!({label: "1", "kubervisor/traffic": "yes"})));
+            cache.govern("orchard", label, governor(label, label, at));
+        }
+        let returned = |uid| {
+            let view = cache.view("orchard", uid).unwrap();
+            let own = view.fleet.members.iter().filter(|m| !view.elders.contains(&m.uid));
+            own.map(|m| m.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!([returned("x"), returned("y"), returned("z")], [vec!["a", "b"], vec!["c"], vec!["d"]]);
+    }
+
+    #[test]
+    fn a_service_whose_key_has_another_value_governs_nobody() {
+        let cache = orchard(1);
+        let governed = || {
+            let mut cut = pod("pear-0", 8, "no");
+            cut.metadata.annotations.insert("breaker/breakAt".into(), "2018-09-12T08:00:00Z".into());
+            cache.pods(None).apply(cut);
+            cache.marked()[0].governed
+        };
+        assert!(governed());
+        cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "never"})));
+        assert!(!governed());
+    }
+
+    #[test]
+    fn a_mark_without_a_name_waits_for_any_service_that_is_missing() {
+        let cache = orchard(0);
+        let mut cut = pod("plum-0", 8, "no");
+        cut.metadata.labels.insert("app".into(), "plum".into());
+        cut.metadata.annotations.insert("breaker/breakAt".into(), "2018-09-12T08:00:00Z".into());
+        cache.pods(None).apply(cut);
+        assert!(!cache.marked()[0].service_missing);
+        cache.govern("orchard", "k2", governor("other", "not-there", 6));
+        assert!(cache.marked()[0].service_missing);
     }
 
     #[test]

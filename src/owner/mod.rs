@@ -254,14 +254,11 @@ impl Owner {
         self.kills.forget_old(now.mono);
         let mut next = IDLE_TICK;
         let mut news = false;
-        let yields = view.conflict.as_ref().is_some_and(|c| c.yields);
         if self.evaluates(&view) {
             let mut plan = self.decide(&view, answers, now);
             self.count_refusals(&plan);
-            if yields {
-                // The older one keeps the returns, and nobody else acts.
-                plan.actions.clear();
-            }
+            // The oldest one that reaches a pod keeps its returns, and nobody else acts on it.
+            plan.actions.retain(|action| !view.elders.contains(&action.uid));
             news |= self.carry_out(&plan, answers, now).await;
             if let Some(due) = plan.next_due {
                 next = next.min(due.saturating_sub(self.parts.now().mono));
@@ -271,9 +268,7 @@ impl Owner {
             self.report = None;
             self.parts.metrics.idle(&self.id, &self.breaker_names());
         }
-        if !yields {
-            news |= self.free_unheld(&view, now).await;
-        }
+        news |= self.free_unheld(&view, now).await;
         // What was done shows in the next view, and what was not done is decided again on it.
         if news {
             next = next.min(FLEET_TICKS_EVERY);
@@ -367,7 +362,7 @@ impl Owner {
         }
         gates.extend(self.disruption_gate());
         if let Some(conflict) = &view.conflict {
-            gates.push(Gate::Conflict { with: Arc::clone(&conflict.with) });
+            gates.push(Gate::Conflict { with: Arc::clone(conflict) });
         }
         match self.checked.known() {
             Known::Nothing(why) => gates.push(Gate::Unchecked { why }),
@@ -420,7 +415,9 @@ impl Owner {
             (Some(why), false) => Some((pod, why)),
             (None, false) => None,
         });
-        let free_now = |pod: &Marked| !pod.in_flight && self.memory.may_write(&pod.uid, now);
+        let free_now = |pod: &Marked| {
+            !pod.in_flight && !view.elders.contains(&pod.uid) && self.memory.may_write(&pod.uid, now)
+        };
         let writer = &self.parts.writer;
         let mut running = FuturesUnordered::new();
         for (pod, why) in wanted.filter(|(pod, _)| free_now(pod)) {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::trace::Step;
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
 
 /// A shop whose custom service condemns the first pod, which is cut.
@@ -106,6 +107,22 @@ async fn pods_that_the_original_left_half_broken_come_back_in_bounded_time() {
     eventually("the third is freed", SOON, || async { shop.labelled("no").await.is_empty() }).await;
     let first = shop.pods().await.remove(&names[0]).unwrap().metadata.annotations.unwrap();
     assert_eq!(first["breaker/retryCount"], "2", "its strikes are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_the_original_cut_for_nobody_known_is_freed_although_another_resource_is_there() {
+    let (shop, _source, _controller, _bad) = with_one_cut("nobodys").await;
+    shop.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "plums"},
+        "spec": {"selector": {"app": "plums", "kubervisor/traffic": "yes"}, "ports": [{"port": 80}]},
+    }));
+    shop.bare_pod("plum-0", "plums").await;
+    let breaks = json!({"breaker/breakAt": "2018-09-12T08:00:00Z"});
+    shop.mark("plum-0", json!({"kubervisor/traffic": "no"}), breaks).await;
+    let freed = || async { shop.mark_of("plum-0", "kubervisor/traffic").await.as_deref() == Some("yes") };
+    eventually("it is freed", SOON, freed).await;
+    let steps: Vec<_> = shop.pod_writes().await.into_iter().map(|w| (w.pod, w.step)).collect();
+    assert!(steps.contains(&("plum-0".to_owned(), Step::Restore)), "{steps:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,3 +50,41 @@ async fn a_port_in_use_is_an_error_that_names_it_and_the_flag() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("--http-addr"), "{told}");
 }
+
+/// Runs the program with these variables and no cluster; gives what it says at its end, which is never a success.
+fn says(words: &[&str], env: &[(&str, &str)]) -> String {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_kubervisor")));
+    command.args(words).env("KUBECONFIG", "/nowhere/kubeconfig").env_remove("KUBERVISOR_NAMESPACE");
+    let output = command.envs(env.iter().copied()).output().unwrap();
+    assert!(!output.status.success(), "{words:?} {env:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// An unset variable of a template must not widen the scope to the whole cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_namespace_is_refused_wherever_it_is_given() {
+    for said in [
+        says(&["run"], &[("KUBERVISOR_NAMESPACE", "")]),
+        says(&["run"], &[("KUBERVISOR_NAMESPACE", "meadow,")]),
+        says(&["run", "--namespace="], &[]),
+        says(&["release", "-n", ""], &[]),
+        says(&["release", "-n", "meadow,"], &[]),
+    ] {
+        assert!(said.contains("is no namespace") && said.contains("leave the setting out"), "{said}");
+    }
+    let said = says(&["run"], &[("KUBERVISOR_NAMESPACE", "meadow")]);
+    assert!(said.contains("no cluster is configured"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_in_the_environment_may_be_a_digit_or_a_word() {
+    for value in ["1", "0", "true", "false"] {
+        let variables = ["DRY_RUN", "REGISTER_CRDS", "ALLOW_LOOPBACK_SOURCES"];
+        for variable in variables.map(|name| format!("KUBERVISOR_{name}")) {
+            let said = says(&["run"], &[(&variable, value)]);
+            assert!(said.contains("no cluster is configured"), "{variable}={value}: {said}");
+        }
+    }
+    let said = says(&["run"], &[("KUBERVISOR_DRY_RUN", "perhaps")]);
+    assert!(said.contains("--dry-run"), "{said}");
+}

@@ -63,6 +63,21 @@ async fn a_deleted_resource_frees_its_pods_and_one_made_again_cuts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_resource_that_a_finalizer_still_holds_frees_its_pods_all_the_same() {
+    let (shop, _source, _controller, bad) = with_one_cut("finalizer", 4, json!({"period": "4m"})).await;
+    // One more, cut by the original, whose mark does not say for whom.
+    shop.bare_pod("plum-0", "plums").await;
+    let breaks = json!({"breaker/breakAt": "2018-09-12T08:00:00Z"});
+    shop.set_finalizers(&["orchard.example/keeps"]).await;
+    shop.delete_resource().await;
+    shop.mark("plum-0", json!({"kubervisor/traffic": "no"}), breaks).await;
+    shop.none_is_out().await;
+    assert!(shop.resources().get("pears").await.is_ok(), "the finalizer did not hold it");
+    assert_eq!(shop.mark_of(&bad, "kubervisor/name").await, None);
+    shop.set_finalizers(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_deleted_while_no_controller_runs_frees_its_pods_at_the_next_start() {
     let (shop, _source, controller, bad) = with_one_cut("deleted-away", 4, json!({"period": "4m"})).await;
     controller.kill();

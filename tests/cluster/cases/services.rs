@@ -64,6 +64,16 @@ async fn a_key_taken_out_of_the_selector_ends_every_cut_and_put_back_starts_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_another_value_ends_every_cut_and_the_right_one_starts_again() {
+    let (shop, _source, _controller, bad) = with_one_cut("odd-key").await;
+    shop.select(&json!({"app": "pears", "kubervisor/traffic": "never"})).await;
+    all_open(&shop).await;
+    shop.state_is("ServiceNotAvailable").await;
+    shop.select(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.cut_are(&[&bad]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_made_again_within_a_minute_keeps_its_cuts_and_one_that_stays_away_frees_them() {
     let (shop, _source, _controller, bad) = with_one_cut("gone").await;
     let service = shop.services().get("pears").await.unwrap();

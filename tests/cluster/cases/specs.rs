@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Request;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
+use kubervisor::api::State;
 use serde_json::{Value, json};
 
 use crate::harness::trace::{Step, accepted};
@@ -452,11 +453,44 @@ async fn of_two_resources_over_one_pod_the_older_keeps_the_returns_and_neither_c
     shop.none_is_out().await;
     assert!(Timestamp::now() >= due, "before its time");
     let younger = shop.resources().get("younger").await.unwrap().status.unwrap();
-    assert_eq!(younger.state, Some(kubervisor::api::State::Conflict));
+    assert_eq!(younger.state, Some(State::Conflict));
     assert_eq!(accepted(&shop.pod_writes().await, Step::Cut), 1);
     shop.resources().delete("younger", &DeleteParams::default()).await.unwrap();
     shop.cut_are(&[&names[1]]).await;
     shop.state_is("Running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_only_the_younger_of_two_resources_reaches_come_back_by_it_disabled_or_not() {
+    let (shop, source, _controller) = stage("overlap").await;
+    let named = FakeSource::start(&shop.namespace).await;
+    shop.govern(valid(&source)).await;
+    shop.state_is("Running").await;
+    for (name, app) in [("plum-0", "plums"), ("plum-1", "plums"), ("plum-2", "plums")] {
+        shop.bare_pod_labelled(name, &fruit(app)).await;
+    }
+    shop.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fruits"},
+        "spec": {"selector": {"fruit": "yes", "kubervisor/traffic": "yes"}, "ports": [{"port": 80}]},
+    }));
+    let younger = with(&valid(&named), "service", json!("fruits"));
+    named.name_bad(["plum-0", "plum-1"]);
+    shop.govern_as("younger", younger.clone()).await;
+    shop.cut_are(&["plum-0", "plum-1"]).await;
+    shop.bare_pod_labelled("pear-of-both", &fruit("pears")).await;
+    shop.state_is("Conflict").await;
+    let due = shop.due_in("plum-0", 2).await;
+    shop.cut_are(&["plum-1"]).await;
+    assert!(Timestamp::now() >= due, "before its time");
+    shop.govern_as("younger", with(&younger, "mode", json!("Disabled"))).await;
+    shop.none_is_out().await;
+    let state = || async { shop.resources().get("younger").await.unwrap().status.unwrap().state };
+    eventually("it is disabled", SOON, || async { state().await == Some(State::Disabled) }).await;
+}
+
+/// Labels of a pod of this app that the Service `fruits` selects too.
+fn fruit(app: &str) -> Value {
+    json!({"app": app, "fruit": "yes", "kubervisor/traffic": "yes"})
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,6 +198,12 @@ impl Shop {
         self.services().replace(NAME, &PostParams::default(), &service).await.unwrap();
     }
 
+    /// Replaces what must be done before the KubervisorService may go.
+    pub async fn set_finalizers(&self, names: &[&str]) {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": names}}));
+        self.resources().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     pub async fn delete_resource(&self) {
         self.resources().delete(NAME, &DeleteParams::default()).await.unwrap();
     }
