@@ -33,6 +33,10 @@ pub mod key {
     /// Annotation: why.
     pub const EVIDENCE: &str = "kubervisor.k8s.io/evidence";
 
+    /// Annotation that a ReplicaSet reads: pods with a low one go first when it shrinks.
+    pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    /// Annotation: the deletion cost that we wrote.
+    pub const OUR_COST: &str = "kubervisor.k8s.io/deletion-cost";
     /// Label that the API server copies from the node.
     pub const ZONE: &str = "topology.kubernetes.io/zone";
     /// Labels that name the template: of a ReplicaSet's pods, and of a StatefulSet's or a DaemonSet's.

@@ -2,6 +2,7 @@
 //!
 //! Types and parsing only. Nothing here talks to a cluster; what is parsed here is never parsed again.
 
+mod cost;
 mod crd;
 mod duration;
 mod marks;
@@ -9,6 +10,7 @@ mod parse;
 mod service;
 mod status;
 
+pub use cost::{Cost, priced};
 pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
 pub use duration::Duration;
 pub use marks::{

@@ -16,7 +16,7 @@ use super::assumed::Assumed;
 use super::disruptions::Budget;
 use super::feed::{PodSink, ServiceSink};
 use super::registry::scope_of;
-use crate::api::{Marks, Override, TrafficLabel, key};
+use crate::api::{Cost, Marks, Override, TrafficLabel, key};
 
 /// Labels of a pod without the ones that we write, sorted by key.
 pub type LabelSet = Box<[(Arc<str>, Arc<str>)]>;
@@ -80,6 +80,7 @@ pub struct Pod {
     pub(super) list: u32,
     pub(super) traffic: TrafficLabel,
     pub(super) wish: Override,
+    pub(super) cost: Cost,
     pub(super) workload: Workload,
     pub(super) ready: bool,
     pub(super) terminating: bool,

@@ -14,7 +14,7 @@ use super::cache::{Cache, Feed, LabelSet, Namespace, Pod, Service, State};
 use super::selector::ours;
 use super::slim::{SlimMeta, SlimPod, SlimPodStatus, SlimService, SlimServiceSpec};
 use super::watch::{Failure, Sink};
-use crate::api::{Marks, Override, TrafficLabel, key};
+use crate::api::{Cost, Marks, Override, TrafficLabel, key};
 
 impl State {
     pub(super) fn apply_pod(&mut self, object: SlimPod, list: u32) -> Option<(Arc<str>, Arc<str>)> {
@@ -125,6 +125,7 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
         list,
         traffic,
         wish: wish_of(object, former),
+        cost: Cost::of(&meta.annotations),
         workload: workload(meta),
         ready: ready_since.is_some(),
         terminating: meta.deletion_timestamp.is_some(),

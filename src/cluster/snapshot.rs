@@ -13,7 +13,7 @@ use kubervisor_core::traffic::Traffic;
 use super::cache::{Cache, Governor, LabelSet, Namespace, Pod, Service, State};
 use super::disruptions;
 use super::slim::SlimPod;
-use crate::api::{TrafficLabel, key, traffic};
+use crate::api::{Cost, TrafficLabel, key, traffic};
 
 /// What one KubervisorService sees.
 #[derive(Debug)]
@@ -219,6 +219,15 @@ impl Cache {
             state.delete_pod(namespace, &name);
         }
         state.assumed.gone(uid);
+    }
+
+    /// Whose deletion cost a pod carries. For a write that has begun: should the pod change meanwhile, the server refuses
+    /// it for the version that it was decided on.
+    #[must_use]
+    pub fn cost(&self, namespace: &str, pod: &str) -> Cost {
+        let state = self.lock();
+        let pod = state.namespaces.get(namespace).and_then(|ns| ns.pods.get(pod));
+        pod.map(|pod| pod.cost).unwrap_or_default()
     }
 
     /// Whether a write is still unsettled.

@@ -2,6 +2,7 @@
 
 mod api_away;
 mod api_faults;
+mod disruptions;
 mod floor;
 mod hands;
 mod main_job;

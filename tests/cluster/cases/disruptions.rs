@@ -1,0 +1,115 @@
+//! Others' rules over the same pods: disruption budgets, scale-ins, drains.
+
+use jiff::Timestamp;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Api;
+use kube::api::{EvictParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::harness::trace::{Step, accepted};
+use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+
+const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+fn with_activator(source: &FakeSource, activator: Value) -> Value {
+    let mut breaker = custom_breaker("named", source);
+    breaker["activator"] = activator;
+    json!({"limits": {"maxCutRatio": 100, "maxCutsPerPeriod": "100%"}, "breakers": [breaker]})
+}
+
+/// A budget over all pods of the shop, once its controller has counted them.
+async fn budget(shop: &Shop, min_available: &Value) {
+    shop.apply(&json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "press"},
+        "spec": {"minAvailable": min_available, "selector": {"matchLabels": {"app": "pears"}}},
+    }));
+    let api: Api<PodDisruptionBudget> = Api::namespaced(shop.client.clone(), &shop.namespace);
+    eventually("the budget is counted", SOON, || async {
+        let status = api.get("press").await.unwrap().status;
+        status.is_some_and(|status| status.observed_generation.is_some() && status.expected_pods > 0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_that_a_budget_refuses_leaves_the_pod_cut_and_is_told() {
+    let shop = Shop::open("refused", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[0].clone();
+    source.name_bad([bad.as_str()]);
+    let ladder = json!({"mode": "retryAndKill", "period": 8, "maxPeriod": 120, "maxRetryCount": 0});
+    shop.govern(with_activator(&source, ladder)).await;
+    shop.cut_are(&[&bad]).await;
+    budget(&shop, &json!("100%")).await;
+    shop.told("EvictionRefused", "it stays cut and is tried again later").await;
+    let still = || async { shop.labelled("no").await == [bad.clone()] };
+    throughout("it stays cut", std::time::Duration::from_secs(5), still).await;
+    let writes = shop.pod_writes().await;
+    let refused = writes.iter().filter(|w| w.step == Step::Evict && w.code == 429).count();
+    assert!((1..=4).contains(&refused), "{writes:?}");
+    assert_eq!((accepted(&writes, Step::Evict), accepted(&writes, Step::Cut)), (0, 1), "{writes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_serving_pods_while_two_are_cut_is_made_up_for_in_the_first_ticks_after() {
+    let shop = Shop::open("drain", 0).await;
+    shop.bare_pods(5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    source.name_bad(["pear-0", "pear-1"]);
+    let mut spec = with_activator(&source, json!({"period": 300}));
+    spec["breakers"][0]["minPodsAvailableCount"] = json!(3);
+    // No answer makes the tick due that is waited for.
+    spec["breakers"][0]["evaluationPeriod"] = json!(7);
+    shop.govern(spec).await;
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+    let observer = shop.observer();
+    eventually("three serve", SOON, || async { observer.serving().len() == 3 }).await;
+    let mut restored = 0;
+    for drained in ["pear-4", "pear-3"] {
+        let lost = Timestamp::now();
+        shop.pods_api().evict(drained, &EvictParams::default()).await.unwrap();
+        let back = || async { observer.serving().len() == 3 && !observer.serving().contains(drained) };
+        eventually("three serve again", SOON, back).await;
+        let writes = shop.pod_writes().await;
+        let restores: Vec<_> = writes.iter().filter(|w| w.step == Step::Restore).collect();
+        restored += 1;
+        assert_eq!(restores.len(), restored, "{writes:?}");
+        let took = restores[restored - 1].time.duration_since(lost);
+        assert!(took < jiff::SignedDuration::from_secs(3), "repaired only after {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_pod_is_the_cheapest_to_delete_until_it_is_back_and_a_foreign_cost_stays() {
+    let shop = Shop::open("cost", 5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let names = shop.names().await;
+    shop.mark(&names[1], json!({}), json!({ COST: "77" })).await;
+    source.name_bad([names[0].as_str(), names[1].as_str()]);
+    shop.govern(with_activator(&source, json!({"period": 6}))).await;
+    shop.cut_are(&[&names[0], &names[1]]).await;
+    let costs = || async { [shop.mark_of(&names[0], COST).await, shop.mark_of(&names[1], COST).await] };
+    assert_eq!(costs().await, [Some("-1000".to_owned()), Some("77".to_owned())]);
+    source.name_bad([]);
+    shop.none_is_out().await;
+    assert_eq!(costs().await, [None, Some("77".to_owned())]);
+}
+
+/// The way that a ReplicaSet shrinks is the reason for the cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scale_in_takes_the_cut_pod_and_no_serving_one_first() {
+    let shop = Shop::open("shrink", 5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[2].clone();
+    source.name_bad([bad.as_str()]);
+    shop.govern(with_activator(&source, json!({"period": 300}))).await;
+    shop.cut_are(&[&bad]).await;
+    let patch = Patch::Merge(json!({"spec": {"replicas": 4}}));
+    shop.deployments().patch("pears", &PatchParams::default(), &patch).await.unwrap();
+    eventually("it shrinks", SOON, || async { shop.names().await.len() == 4 }).await;
+    assert!(!shop.names().await.contains(&bad));
+}
