@@ -20,23 +20,38 @@ pub enum Behaviour {
         /// Every price is multiplied by this; 0.5 = off by half.
         factor: f64,
     },
+    /// Any mixture: what one pod has of everything.
+    Mixed(Symptoms),
+}
+
+/// All that can be odd about a pod's answers at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Symptoms {
+    /// Share of requests answered 500.
+    pub error_share: f64,
+    /// Every answer takes so many times as long.
+    pub latency_factor: f64,
+    /// Every price is multiplied by this.
+    pub price_factor: f64,
+    /// Then this is added to it, in units of money.
+    pub price_offset: f64,
+}
+
+impl Symptoms {
+    /// Nothing is odd.
+    pub const NONE: Self =
+        Self { error_share: 0.0, latency_factor: 1.0, price_factor: 1.0, price_offset: 0.0 };
 }
 
 impl Behaviour {
-    /// The share of requests answered 500, 0 to 1.
-    pub const fn error_share(self) -> f64 {
+    /// What is odd about the answers.
+    pub const fn symptoms(self) -> Symptoms {
         match self {
-            Self::Healthy { error_share } => error_share,
-            Self::Failing { share } => share,
-            Self::MisPriced { factor: _ } => 0.0,
-        }
-    }
-
-    /// What every price is multiplied by; 1 = right.
-    pub const fn price_factor(self) -> f64 {
-        match self {
-            Self::Healthy { error_share: _ } | Self::Failing { share: _ } => 1.0,
-            Self::MisPriced { factor } => factor,
+            Self::Healthy { error_share } | Self::Failing { share: error_share } => {
+                Symptoms { error_share, ..Symptoms::NONE }
+            }
+            Self::MisPriced { factor } => Symptoms { price_factor: factor, ..Symptoms::NONE },
+            Self::Mixed(symptoms) => symptoms,
         }
     }
 }

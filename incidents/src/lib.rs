@@ -12,7 +12,7 @@
 //! draw is a hash of (seed, purpose, pod, request), not the next number of a sequence, so that a pod more,
 //! an episode more or another order of requests changes no answer of anybody else.
 //!
-//! It is the one model of misbehaving pods here: the demo answers its clients from it.
+//! It is the one model of misbehaving pods here: the demo answers its clients from it, and `judge` its incidents.
 //!
 //! ```
 //! use std::time::Duration;
@@ -37,7 +37,7 @@ mod model;
 mod seed;
 
 pub use counters::Counters;
-pub use incident::{Behaviour, Episode, Incident, Pods};
+pub use incident::{Behaviour, Episode, Incident, Pods, Symptoms};
 pub use load::Load;
-pub use model::{Answer, Model, PRICE_MEAN};
-pub use seed::{Purpose, Seed};
+pub use model::{Answer, Model, PRICE_MEAN, Voice};
+pub use seed::{Draws, Purpose, Seed};

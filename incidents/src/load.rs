@@ -28,6 +28,7 @@ impl Load {
     }
 
     /// The index of the endpoint that request `request` goes to, of `endpoints` there are; none without any.
+    #[inline]
     pub const fn pick(&self, request: u64, endpoints: usize) -> Option<usize> {
         if endpoints == 0 {
             return None;

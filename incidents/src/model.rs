@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Incident, Purpose, Seed};
+use crate::{Draws, Incident, Purpose, Seed, Symptoms};
 
 /// The mean of right prices, in units of money.
 pub const PRICE_MEAN: f64 = 100.0;
@@ -40,15 +40,7 @@ impl Model {
     /// What the pod of this ordinal answers to its request of this number, at this time since the start.
     /// Request numbers need not be in order; each is a draw of its own.
     pub fn answer(&self, pod: u32, request: u64, at: Duration) -> Answer {
-        let behaviour = self.incident.behaviour(pod, at);
-        let unit = |purpose| self.seed.unit(purpose, u64::from(pod), request);
-        let failed = unit(Purpose::Code) < behaviour.error_share();
-        let price = PRICE_MEAN * (1.0 + PRICE_SPREAD * (2.0 * unit(Purpose::Price) - 1.0));
-        Answer {
-            code: if failed { 500 } else { 200 },
-            price: (!failed).then_some(price * behaviour.price_factor()),
-            latency: latency(unit(Purpose::Latency)),
-        }
+        Voice::new(self.seed, pod).answer(&self.incident.behaviour(pod, at).symptoms(), request)
     }
 
     /// The timeline.
@@ -63,8 +55,47 @@ impl Model {
     }
 }
 
+/// The answers of one pod, for whoever asks it often and knows how it behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voice {
+    code: Draws,
+    price: Draws,
+    latency: Draws,
+}
+
+impl Voice {
+    /// Of the pod of this ordinal.
+    #[inline]
+    pub const fn new(seed: Seed, pod: u32) -> Self {
+        let pod = pod as u64;
+        Self {
+            code: seed.draws(Purpose::Code, pod),
+            price: seed.draws(Purpose::Price, pod),
+            latency: seed.draws(Purpose::Latency, pod),
+        }
+    }
+
+    /// Whether its request of this number is answered 500.
+    #[inline]
+    pub fn fails(&self, symptoms: &Symptoms, request: u64) -> bool {
+        self.code.unit(request) < symptoms.error_share
+    }
+
+    /// What it answers to its request of this number.
+    #[inline]
+    pub fn answer(&self, symptoms: &Symptoms, request: u64) -> Answer {
+        let failed = self.fails(symptoms, request);
+        let price = PRICE_MEAN * (1.0 + PRICE_SPREAD * (2.0 * self.price.unit(request) - 1.0));
+        Answer {
+            code: if failed { 500 } else { 200 },
+            price: (!failed).then_some(price * symptoms.price_factor + symptoms.price_offset),
+            latency: latency(self.latency.unit(request), symptoms.latency_factor),
+        }
+    }
+}
+
 /// Right-skewed, as latencies are. A cube, not an exponential: the last bit of a logarithm differs between
 /// platforms, and a run must not.
-fn latency(unit: f64) -> Duration {
-    LATENCY_MIN.mul_f64(1.0 + LATENCY_SPREAD * unit * unit * unit)
+fn latency(unit: f64, factor: f64) -> Duration {
+    LATENCY_MIN.mul_f64(factor * (1.0 + LATENCY_SPREAD * unit * unit * unit))
 }

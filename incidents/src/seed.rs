@@ -11,6 +11,12 @@ pub enum Purpose {
     Latency,
     /// Which endpoint a request is sent to.
     Pick,
+    /// How many requests there are.
+    Volume,
+    /// Which pods something befalls.
+    Fate,
+    /// When in its turn something happens that returns: a scrape, a question.
+    Phase,
 }
 
 impl Purpose {
@@ -21,6 +27,9 @@ impl Purpose {
             Self::Price => 2,
             Self::Latency => 3,
             Self::Pick => 4,
+            Self::Volume => 5,
+            Self::Fate => 6,
+            Self::Phase => 7,
         }
     }
 }
@@ -36,21 +45,48 @@ impl Seed {
     }
 
     /// 64 uniform bits, the same for the same arguments.
+    #[inline]
     pub const fn draw(self, purpose: Purpose, a: u64, b: u64) -> u64 {
-        // Each step is a bijection of what came before, so that two draws that differ in one argument only
-        // can never be the same number.
-        let purposed = mix(self.0 ^ mix(purpose.number()));
-        mix(mix(purposed ^ a).wrapping_add(b))
+        self.draws(purpose, a).draw(b)
     }
 
     /// A uniform number in [0, 1), a multiple of 2^-53.
+    #[inline]
     pub const fn unit(self, purpose: Purpose, a: u64, b: u64) -> f64 {
+        self.draws(purpose, a).unit(b)
+    }
+
+    /// All draws for one purpose and one first number: whoever makes many of them pays for these two once.
+    #[inline]
+    pub const fn draws(self, purpose: Purpose, a: u64) -> Draws {
+        // Each step is a bijection of what came before, so that two draws that differ in one argument only
+        // can never be the same number.
+        let purposed = mix(self.0 ^ mix(purpose.number()));
+        Draws(mix(purposed ^ a))
+    }
+}
+
+/// Draws that differ in their second number only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// 64 uniform bits.
+    #[inline]
+    pub const fn draw(self, b: u64) -> u64 {
+        mix(self.0.wrapping_add(b))
+    }
+
+    /// A uniform number in [0, 1), a multiple of 2^-53.
+    #[inline]
+    pub const fn unit(self, b: u64) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
-        (self.draw(purpose, a, b) >> 11) as f64 * STEP
+        (self.draw(b) >> 11) as f64 * STEP
     }
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): one step of the counter, then its finalizer.
+#[inline]
 const fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use incidents::{Behaviour, Counters, Episode, Incident, Load, Model, PRICE_MEAN, Pods, Seed};
+use incidents::{Behaviour, Counters, Episode, Incident, Load, Model, PRICE_MEAN, Pods, Seed, Symptoms, Voice};
 use proptest::prelude::*;
 
 const HEALTHY: Behaviour = Behaviour::Healthy { error_share: 0.002 };
@@ -14,6 +14,9 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
         (0.0..0.05f64).prop_map(|error_share| Behaviour::Healthy { error_share }),
         (0.0..=1.0f64).prop_map(|share| Behaviour::Failing { share }),
         (0.1..5.0f64).prop_map(|factor| Behaviour::MisPriced { factor }),
+        (0.0..=1.0f64, 0.1..5.0f64).prop_map(|(error_share, price_factor)| {
+            Behaviour::Mixed(Symptoms { error_share, price_factor, ..Symptoms::NONE })
+        }),
     ]
 }
 
@@ -75,7 +78,7 @@ proptest! {
     #[test]
     fn the_share_of_errors_converges_to_the_asked_one(seed: u64, behaviour in behaviour()) {
         let share = counted(seed, behaviour).errors() as f64 / DRAWS as f64;
-        let asked = behaviour.error_share();
+        let asked = behaviour.symptoms().error_share;
         let deviation = (asked * (1.0 - asked) / DRAWS as f64).sqrt();
         prop_assert!((share - asked).abs() <= 5.0 * deviation + 1e-9, "{share} for {asked}");
     }
@@ -86,6 +89,16 @@ proptest! {
         let ratio = counters.price_sum() / counters.price_count() as f64 / PRICE_MEAN;
         // A uniform within 20 % has a deviation of 11.5 %: 0.08 % for the mean of 20,000.
         prop_assert!((ratio / factor - 1.0).abs() < 0.005, "{ratio} for {factor}");
+    }
+
+    #[test]
+    fn a_mixture_has_every_symptom_at_once(seed: u64, request: u64, factor in 1.0..9.0f64, offset in -50.0..50.0f64) {
+        let of = |symptoms| Voice::new(Seed::new(seed), 3).answer(&symptoms, request);
+        let usual = of(Symptoms::NONE);
+        let odd = of(Symptoms { latency_factor: factor, price_factor: factor, price_offset: offset, error_share: 0.0 });
+        prop_assert_eq!(odd.price, usual.price.map(|price| price * factor + offset));
+        prop_assert!((odd.latency.as_secs_f64() - usual.latency.as_secs_f64() * factor).abs() < 1e-8);
+        prop_assert_eq!(of(Symptoms { error_share: 1.0, ..Symptoms::NONE }).code, 500);
     }
 
     #[test]
