@@ -18,7 +18,7 @@ build: ## All programs, into target/debug
 
 .PHONY: check
 check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
-	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat
+	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement
 
 .PHONY: lint
 lint: ## Format and lints
@@ -55,6 +55,11 @@ crds: build ## Writes crds/ from the types
 .PHONY: reference
 reference: ## Writes docs/reference/ from the schema and the flags
 	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds reference
+
+.PHONY: judge
+judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir prints the tables of your own files)
+	$(CARGO) build $(WORKSPACE) --quiet --bins
+	$(BIN)/judge $(if $(INCIDENTS),--incidents "$(INCIDENTS)",--page docs/reference/judgement.md)
 
 .PHONY: fixtures
 fixtures: build ## Records the answers of a real Prometheus that the tests of sources use

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use incidents::{Behaviour, Counters, Episode, Incident, Load, Model, PRICE_MEAN, Pods, Seed, Symptoms, Voice};
+use incidents::{
+    Behaviour, Counters, Episode, Incident, Load, Model, PRICE_MEAN, Pods, Seed, Symptoms, Voice,
+};
 use proptest::prelude::*;
 
 const HEALTHY: Behaviour = Behaviour::Healthy { error_share: 0.002 };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use incidents::{Purpose, Seed, Symptoms};
 
-use crate::file::{self, Episode, IncidentFile, Point, Pods};
+use crate::file::{self, Episode, IncidentFile, Pods, Point};
 
 /// A case.
 #[derive(Debug, Clone)]
@@ -61,8 +61,8 @@ impl Case {
     /// The incident at this size and scrape interval.
     #[must_use]
     pub fn new(incident: Arc<IncidentFile>, fleet: u32, scrape: u32) -> Self {
-        let named = kubervisor_core::backoff::hash(u64::from(fleet), incident.name.as_bytes());
-        let seed = Seed::new(named ^ u64::from(scrape));
+        // Not of the scrape interval: at each of them the same happens.
+        let seed = Seed::new(kubervisor_core::backoff::hash(u64::from(fleet), incident.name.as_bytes()));
         let pick = |(i, episode): (usize, &Episode)| befallen(seed, i, episode.pods, fleet);
         let befallen = incident.episodes.iter().enumerate().map(pick).collect();
         Self { incident, fleet, scrape, seed, befallen }
@@ -106,7 +106,11 @@ impl Case {
         let wanted = rate * at(&load.curve, second) * noise;
         // What is left of a whole request is drawn, so that slow rates are kept in the mean.
         let more = self.seed.unit(Purpose::Volume, second.into(), 1) < wanted.fract();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the file's limits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded by the file's limits"
+        )]
         let whole = wanted as u32;
         whole + u32::from(more)
     }
@@ -264,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_rollout_replaces_every_pod_and_never_has_fewer() {
-        let rollout = case("rollout: {from: 20, within: 40, revision: {do: {errorShare: 0.5}, bad: true}}", 4);
+        let rollout =
+            case("rollout: {from: 20, within: 40, revision: {do: {errorShare: 0.5}, bad: true}}", 4);
         let alive = |at: u32| (0..8).filter(|pod| rollout.life(*pod).contains(&at)).count();
         assert!((0..100).all(|at| (4..=5).contains(&alive(at))));
         assert_eq!((alive(0), bad_pods(&rollout, 99)), (4, vec![4, 5, 6, 7]));

@@ -267,8 +267,8 @@ pub fn read_folder(folder: &Path) -> Result<Vec<IncidentFile>, FileError> {
 }
 
 fn read_file(path: &Path) -> Result<IncidentFile, FileError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| FileError::Unreadable { path: path.into(), error })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| FileError::Unreadable { path: path.into(), error })?;
     let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     parse(&name, &text)
 }
@@ -405,7 +405,10 @@ episodes:
     #[test]
     fn a_bad_file_is_refused_in_a_sentence_with_file_field_and_remedy() {
         let share = fault_of("0.5", "7");
-        assert_eq!(share, "pears.yaml: episodes[0].do.errorShare: 7 is not a share; write a number from 0 to 1");
+        assert_eq!(
+            share,
+            "pears.yaml: episodes[0].do.errorShare: 7 is not a share; write a number from 0 to 1"
+        );
         let ends = fault_of("until: 40", "until: 4");
         assert!(ends.starts_with("pears.yaml: episodes[0].until: it ends before"), "{ends}");
         let word = fault_of("fleet: [7]", "fleet: [many]");

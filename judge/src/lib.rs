@@ -22,6 +22,6 @@ pub mod contender;
 pub mod file;
 pub mod page;
 pub mod play;
-pub mod scrapes;
 pub mod score;
+pub mod scrapes;
 pub mod world;

@@ -3,14 +3,14 @@
 //! Takes incidents; plays every case of them against everybody and gives markdown. What stands on the page outside of
 //! its two markers is written by hand and kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::case::{Case, cases};
 use crate::contender::question::manifest_text;
-use crate::contender::{Contender, Name, Nobody};
+use crate::contender::{Name, Nobody};
 use crate::file::IncidentFile;
 use crate::play::play;
 use crate::score::Score;
@@ -33,16 +33,42 @@ pub struct Played {
 /// Where the API refuses the manifest.
 pub fn play_all(incidents: &[Arc<IncidentFile>]) -> anyhow::Result<Vec<Played>> {
     let cases: Vec<_> = incidents.iter().flat_map(cases).collect();
-    let players = Name::ALL.len() + 1;
-    // The longest first: a fleet of a hundred at the end would leave all processors but one idle.
-    let mut order: Vec<_> = (0..cases.len() * players).collect();
-    order.sort_by_key(|task| std::cmp::Reverse(cases[task / players].pods()));
+    let scores = play_tasks(&cases, &tasks(&cases))?;
+    let of = |(place, case): (usize, Case)| {
+        let own = (0..PLAYERS).filter_map(|player| scores.get(&(played_for(&cases, place, player), player)));
+        Played { scores: own.cloned().collect(), case }
+    };
+    Ok(cases.iter().cloned().enumerate().map(of).collect())
+}
+
+/// A place among the cases, and a player: 0 is nobody, then the contenders in their order.
+type Task = (usize, usize);
+const PLAYERS: usize = Name::ALL.len() + 1;
+
+/// The longest first: a fleet of a hundred at the end would leave all processors but one idle.
+fn tasks(cases: &[Case]) -> Vec<Task> {
+    let all = (0..cases.len()).flat_map(|place| (0..PLAYERS).map(move |player| (place, player)));
+    let mut tasks: Vec<Task> =
+        all.filter(|(place, player)| played_for(cases, *place, *player) == *place).collect();
+    tasks.sort_by_key(|(place, _)| std::cmp::Reverse(cases[*place].pods()));
+    tasks
+}
+
+/// The case that is played for this one: who does not scrape plays all scrape intervals in one.
+fn played_for(cases: &[Case], place: usize, player: usize) -> usize {
+    let scrapes = player.checked_sub(1).is_some_and(|contender| Name::ALL[contender].scrapes());
+    let same =
+        |other: &Case| other.incident.name == cases[place].incident.name && other.fleet == cases[place].fleet;
+    if scrapes { place } else { cases.iter().position(same).unwrap_or(place) }
+}
+
+fn play_tasks(cases: &[Case], tasks: &[Task]) -> anyhow::Result<BTreeMap<Task, Score>> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         let work = || {
-            while let Some(task) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let score = play_one(&cases[task / players], task % players);
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let score = play_one(&cases[task.0], task.1);
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((*task, score));
             }
         };
@@ -50,23 +76,14 @@ pub fn play_all(incidents: &[Arc<IncidentFile>]) -> anyhow::Result<Vec<Played>> 
         (1..processors).for_each(|_| drop(scope.spawn(work)));
         work();
     });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(task, _)| *task);
-    let mut scores = results.into_iter().map(|(_, score)| score);
-    let gather = |case| {
-        let scores = scores.by_ref().take(players).collect::<anyhow::Result<_>>()?;
-        Ok(Played { case, scores })
-    };
-    cases.into_iter().map(gather).collect()
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().map(|(task, score)| Ok((task, score?))).collect()
 }
 
-/// `player`: 0 is nobody, then the contenders in their order.
 fn play_one(case: &Case, player: usize) -> anyhow::Result<Score> {
-    let mut contender: Box<dyn Contender> = match player.checked_sub(1) {
-        None => Box::new(Nobody),
-        Some(place) => Name::ALL[place].enter(case)?,
-    };
-    Ok(play(case, contender.as_mut()))
+    let Some(place) = player.checked_sub(1) else { return Ok(play(case, &mut Nobody, false)) };
+    let name = Name::ALL[place];
+    Ok(play(case, name.enter(case)?.as_mut(), name.scrapes()))
 }
 
 /// The page with its tables replaced; `None` where it lacks the markers.
@@ -81,18 +98,22 @@ pub fn with_tables(page: &str, tables: &str) -> Option<String> {
 #[must_use]
 pub fn tables(incidents: &[Arc<IncidentFile>], played: &[Played]) -> String {
     let mut text = String::from("### All incidents\n\n");
-    text += &table(played);
+    text += &table(&played.iter().collect::<Vec<_>>());
     text += "\n### By fleet size\n\nShare of the bad time that was out of traffic / healthy pods cut.\n\n";
     text += &matrix(played, "pods", |case| case.fleet);
     text += "\n### By scrape interval\n\nShare of the bad time that was out of traffic / healthy pods cut. Those who sit \
-             in the path of the requests do not scrape; their columns differ by the draws alone.\n\n";
+             in the path of the requests do not scrape.\n\n";
     text += &matrix(played, "seconds", |case| case.scrape);
     for incident in incidents {
         let own: Vec<_> = played.iter().filter(|p| p.case.incident.name == incident.name).collect();
         let _ = write!(text, "\n### {}\n\n{}.\n\n", incident.name, incident.title);
-        text += &table(own);
+        text += &table(&own);
     }
-    let _ = write!(text, "\n### The manifest, at a scrape interval of 15 s\n\n```yaml\n{}```\n", manifest_text(15));
+    let _ = write!(
+        text,
+        "\n### The manifest, at a scrape interval of 15 s\n\n```yaml\n{}```\n",
+        manifest_text(15)
+    );
     text
 }
 
@@ -103,14 +124,14 @@ fn sum<'a>(played: impl IntoIterator<Item = &'a Played>, player: usize) -> Score
     sum
 }
 
-fn table<'a>(played: impl IntoIterator<Item = &'a Played> + Clone) -> String {
+fn table(played: &[&Played]) -> String {
     let mut text = String::from(
         "| | bad pods cut | time to cut | bad time out | bad answers avoided | healthy pods cut | healthy pod-minutes out | capacity lost |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    let alone = sum(played.clone(), 0);
+    let alone = sum(played.iter().copied(), 0);
     for (place, name) in Name::ALL.iter().enumerate() {
-        let score = sum(played.clone(), place + 1);
+        let score = sum(played.iter().copied(), place + 1);
         let _ = writeln!(text, "| {} | {} |", name.as_str(), cells(&score, &alone).join(" | "));
     }
     text

@@ -5,10 +5,10 @@ use crate::contender::Contender;
 use crate::score::{Score, Watcher};
 use crate::world::World;
 
-/// Plays the whole case: scrape, decide, serve.
+/// Plays the whole case: scrape, decide, serve. `scraped`: the contender asks Prometheus.
 #[must_use]
-pub fn play(case: &Case, contender: &mut dyn Contender) -> Score {
-    let mut world = World::new(case, contender.scrapes());
+pub fn play(case: &Case, contender: &mut dyn Contender, scraped: bool) -> Score {
+    let mut world = World::new(case, scraped);
     let mut out = vec![false; case.pods() as usize];
     let mut watcher = Watcher::new(case);
     for second in 0..case.seconds() {

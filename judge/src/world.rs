@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn runs_of_errors_are_known_at_both_ends_and_at_their_longest() {
         let mut tally = Tally::default();
-        [true, true, false, true, true, true, false, true].map(|failed| tally.add(failed));
+        [true, true, false, true, true, true, false, true].into_iter().for_each(|failed| tally.add(failed));
         assert_eq!(tally, Tally { good: 2, bad: 6, first_run: 2, last_run: 1, longest_run: 3 });
     }
 }

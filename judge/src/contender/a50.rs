@@ -124,7 +124,8 @@ mod tests {
     use super::*;
 
     fn swept(algorithm: Algorithm, counts: &[(u32, u32)]) -> Vec<usize> {
-        let hosts: Vec<_> = counts.iter().map(|(good, bad)| Host { good: *good, bad: *bad, ..Host::default() }).collect();
+        let hosts: Vec<_> =
+            counts.iter().map(|(good, bad)| Host { good: *good, bad: *bad, ..Host::default() }).collect();
         let living: Vec<_> = (0..hosts.len()).collect();
         let mut client = A50 { algorithm, hosts };
         client.sweep(20, &living);
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn above_the_cap_no_further_address_goes() {
         let mut counts = [(150, 0); 10];
-        [1, 4, 7].map(|host| counts[host] = (0, 150));
+        [1, 4, 7].into_iter().for_each(|host| counts[host] = (0, 150));
         assert_eq!(swept(Algorithm::FailurePercentage, &counts), [1, 4]);
     }
 

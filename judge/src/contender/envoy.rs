@@ -153,7 +153,8 @@ mod tests {
     use super::*;
 
     fn envoy(rules: Rules, counts: &[(u32, u32)]) -> Vec<usize> {
-        let hosts: Vec<_> = counts.iter().map(|(good, bad)| Host { good: *good, bad: *bad, ..Host::default() }).collect();
+        let hosts: Vec<_> =
+            counts.iter().map(|(good, bad)| Host { good: *good, bad: *bad, ..Host::default() }).collect();
         let living: Vec<_> = (0..hosts.len()).collect();
         let mut envoy = Envoy { rules, runs: vec![0; hosts.len()], hosts };
         envoy.sweep(20, &living);

@@ -16,11 +16,6 @@ use crate::world::World;
 
 /// Decides who is out.
 pub trait Contender {
-    /// Whether it asks Prometheus.
-    fn scrapes(&self) -> bool {
-        false
-    }
-
     /// Looks at the world at the beginning of a second and marks in `out`, by ordinal, who gets no requests.
     fn decide(&mut self, world: &World<'_>, out: &mut [bool]);
 }
@@ -80,6 +75,12 @@ impl Name {
             Self::A50SuccessRate => "gRPC A50 success rate",
             Self::A50FailurePercentage => "gRPC A50 failure percentage",
         }
+    }
+
+    /// Whether it asks Prometheus.
+    #[must_use]
+    pub fn scrapes(self) -> bool {
+        matches!(self, Self::Ours | Self::Original)
     }
 
     /// Ready to play a case.

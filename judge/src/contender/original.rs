@@ -100,10 +100,6 @@ fn too_many(good: u64, bad: u64) -> bool {
 }
 
 impl Contender for Original {
-    fn scrapes(&self) -> bool {
-        true
-    }
-
     fn decide(&mut self, world: &World<'_>, out: &mut [bool]) {
         let now = world.second;
         for cut in &mut self.cut {

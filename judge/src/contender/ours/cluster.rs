@@ -75,7 +75,8 @@ impl Cluster {
             let alive = world.case.life(pod).contains(&world.second);
             let exists = self.pods[pod as usize].is_some();
             if alive && !exists {
-                let since = if world.second == 0 { now.saturating_sub(READY_FOR).unwrap_or(now) } else { now };
+                let since =
+                    if world.second == 0 { now.saturating_sub(READY_FOR).unwrap_or(now) } else { now };
                 self.store(pod, born(pod, since));
             } else if !alive && exists {
                 self.delete(pod);
@@ -191,6 +192,8 @@ fn merge(target: &mut Value, patch: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use kubervisor_core::fleet::Member;
+
     use super::*;
     use crate::file::parse;
 
@@ -213,7 +216,7 @@ mod tests {
     fn the_controller_sees_every_pod_serving_and_a_pause_takes_one_out_under_the_floor() {
         let mut cluster = cluster(2);
         let fleet = cluster.view().unwrap().fleet;
-        assert!(fleet.members.len() == 2 && fleet.members.iter().all(|member| member.serving()));
+        assert!(fleet.members.len() == 2 && fleet.members.iter().all(Member::serving));
         let pause = |place: usize| Action {
             pod: Arc::clone(&fleet.members[place].name),
             uid: Arc::clone(&fleet.members[place].uid),

@@ -82,7 +82,7 @@ impl Ours {
         let view = self.cluster.view()?;
         let answers: Vec<_> = answers
             .iter()
-            .map(|(breaker, samples)| Answer { breaker, samples: Some(samples) })
+            .map(|(breaker, samples)| Answer { breaker, samples: Some(samples), activity: None })
             .collect();
         let input = Input {
             fleet: &view.fleet,
@@ -117,10 +117,6 @@ fn samples(question: Question, world: &World<'_>, range: u32) -> Samples {
 }
 
 impl Contender for Ours {
-    fn scrapes(&self) -> bool {
-        true
-    }
-
     fn decide(&mut self, world: &World<'_>, out: &mut [bool]) {
         let second = Duration::from_secs(world.second.into());
         let now = Now { wall: START, mono: RUNNING_FOR }.after(second);
