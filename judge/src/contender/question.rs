@@ -61,7 +61,7 @@ pub fn manifest_text(scrape: u32) -> String {
     };
     [Question::Codes, Question::Latency, Question::Prices]
         .into_iter()
-        .fold(MANIFEST.replace("$RANGE", &format!("{range}s")), with)
+        .fold(MANIFEST.replace("$RANGE", &range.to_string()).replace("$SCRAPE", &scrape.to_string()), with)
 }
 
 impl Question {
