@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn half_a_request_is_sent_every_other_second_in_the_mean() {
-        let sent: u32 = (0..100_000).map(|second| case("", 1).requests(second)).sum();
+        let case = case("", 1);
+        let sent: u32 = (0..100_000).map(|second| case.requests(second)).sum();
         assert!((249_000..251_000).contains(&sent), "{sent}");
     }
 }
