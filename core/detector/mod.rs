@@ -66,6 +66,13 @@ pub struct Asked<'a> {
     pub activity: Option<&'a Samples>,
 }
 
+impl Asked<'_> {
+    /// Whether a source warned that its answer may be incomplete.
+    fn partial(&self) -> bool {
+        self.samples.partial || self.activity.is_some_and(|activity| activity.partial)
+    }
+}
+
 /// One measure for each member, in their order. `warm`: whether a member has been Ready for long enough to be
 /// compared.
 #[must_use]
@@ -91,7 +98,7 @@ pub fn judge(
         }
         Detector::Custom => fleet.members.iter().map(|m| Ok(named(of(m)))).collect(),
     };
-    if asked.samples.partial { measures.into_iter().map(doubted).collect() } else { measures }
+    if asked.partial() { measures.into_iter().map(doubted).collect() } else { measures }
 }
 
 /// A partial answer may show faults that the missing part would explain; what it shows as healthy stays healthy.
@@ -166,3 +173,6 @@ pub fn foreign<'a>(fleet: &Fleet, rows: impl Iterator<Item = (Option<&'a str>, &
     let own: BTreeSet<&str> = fleet.members.iter().map(|m| &*m.name).collect();
     rows.filter(|(ns, pod)| ns.is_some_and(|ns| ns != &*fleet.namespace) || !own.contains(pod)).count()
 }
+
+#[cfg(test)]
+mod tests;

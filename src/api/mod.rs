@@ -4,6 +4,7 @@
 
 mod cost;
 mod crd;
+mod detectors;
 mod duration;
 mod marks;
 mod parse;
@@ -12,15 +13,18 @@ mod status;
 
 pub use cost::{Cost, priced};
 pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
+pub use detectors::{
+    ContinuousValueDeviationSpec, Direction, DiscreteValueOutOfListSpec, FleetOutlierSpec, PromSourceSpec,
+    ValueOutOfRangeSpec,
+};
 pub use duration::Duration;
 pub use marks::{
     Marks, Override, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
 };
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
-    ActivatorMode, ActivatorSpec, BreakerSpec, ConfirmSpec, ContinuousValueDeviationSpec, CutsPerPeriodSpec,
-    Direction, DiscreteValueOutOfListSpec, Growth, KubervisorService, KubervisorServiceSpec, LimitsSpec,
-    Mode,
+    ActivatorMode, ActivatorSpec, BreakerSpec, ConfirmSpec, CutsPerPeriodSpec, Growth, KubervisorService,
+    KubervisorServiceSpec, LimitsSpec, Mode,
 };
 pub use status::{
     BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,

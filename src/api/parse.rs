@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use super::{ActivatorSpec, BreakerSpec, ConfirmSpec, KubervisorServiceSpec, Mode};
 use crate::sources::{Endpoint, PromQuestion, Question, range_of};
+use detectors::Ruled;
 use fields::{dns_label, label_value};
 
 mod detectors;
 mod fields;
 mod limits;
+mod prometheus;
 
 /// Periods below this are taken as this: no scrape is faster, and every evaluation costs a query.
 const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub struct Asked {
     pub period: Duration,
     /// The question.
     pub question: Question,
+    /// How busy the pods are: a second question, asked together with the first; an evaluation takes both answers.
+    pub activity: Option<Question>,
 }
 
 /// Reads a spec.
@@ -131,7 +135,7 @@ impl Reader<'_> {
         let confirm = self.confirm(&format!("{at}.confirm"), spec.confirm.as_ref());
         let scrape_interval = self.short(&format!("{at}.scrapeInterval"), spec.scrape_interval.as_ref());
         // Last: without a detector there is nothing to return, and every other fault has been found by now.
-        let (detector, question) = self.detector(&at, spec, period)?;
+        let Ruled { detector, question, activity } = self.detector(&at, spec, period)?;
         let (range, usual) = match &question {
             Question::Prometheus(q) => (self.range(&at, q), SCRAPE_INTERVAL),
             // Each answer is new.
@@ -148,7 +152,7 @@ impl Reader<'_> {
             enforced: true,
             activator,
         };
-        let asked = Asked { breaker: Arc::clone(&policy.name), period, question };
+        let asked = Asked { breaker: Arc::clone(&policy.name), period, question, activity };
         Some((policy, asked))
     }
 

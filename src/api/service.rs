@@ -6,7 +6,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, KubervisorServiceStatus};
+use super::{
+    ContinuousValueDeviationSpec, DiscreteValueOutOfListSpec, Duration, FleetOutlierSpec,
+    KubervisorServiceStatus, ValueOutOfRangeSpec,
+};
 
 /// Names a Service, and the breakers that take its misbehaving pods out of traffic.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -72,8 +75,8 @@ pub enum Mode {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("(has(self.discreteValueOutOfList) ? 1 : 0) + (has(self.continuousValueDeviation) ? 1 : 0) + (has(self.customService) && self.customService != '' ? 1 : 0) == 1",
-        "exactly one detector: discreteValueOutOfList, continuousValueDeviation or customService")
+    validation = ("(has(self.discreteValueOutOfList) ? 1 : 0) + (has(self.continuousValueDeviation) ? 1 : 0) + (has(self.fleetOutlier) ? 1 : 0) + (has(self.valueOutOfRange) ? 1 : 0) + (has(self.customService) && self.customService != '' ? 1 : 0) == 1",
+        "exactly one detector: discreteValueOutOfList, continuousValueDeviation, fleetOutlier, valueOutOfRange or customService")
 )]
 pub struct BreakerSpec {
     /// Unique within the service. It is written on the pods that this breaker cuts.
@@ -103,6 +106,12 @@ pub struct BreakerSpec {
     /// A pod is anomalous when its value is too far from the rest of the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continuous_value_deviation: Option<ContinuousValueDeviationSpec>,
+    /// A pod is anomalous when its value lies too many spreads away from the middle of the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet_outlier: Option<FleetOutlierSpec>,
+    /// A pod is anomalous when its value lies beyond a fixed bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_out_of_range: Option<ValueOutOfRangeSpec>,
     /// "host:port/path" or a URL of a service of yours. GET answers a v1 PodList of the anomalous pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
@@ -128,81 +137,6 @@ pub struct ConfirmSpec {
     /// Verdicts that are looked back upon.
     #[schemars(range(min = 1, max = 10))]
     pub of: i64,
-}
-
-/// The share of events with a bad value.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct DiscreteValueOutOfListSpec {
-    /// "host:port" or a URL. Default: the controller's own Prometheus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
-    pub prometheus_service: Option<String>,
-    /// Counts of events, one series for each pod and value of `key`.
-    #[serde(default, rename = "promQL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub prom_ql: Option<String>,
-    /// The label that holds the value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub key: Option<String>,
-    /// The label that holds the pod's name. Default "pod".
-    #[serde(default, rename = "podNamekey", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub pod_name_key: Option<String>,
-    /// Values that are good; with no badValues, all others are bad.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 253)))]
-    pub good_values: Option<Vec<String>>,
-    /// Values that are bad; with no goodValues, all others are good. With both, a value in neither counts nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 253)))]
-    pub bad_values: Option<Vec<String>>,
-    /// Percent of bad events that is tolerated. Default 50.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub tolerance: Option<i64>,
-    /// Events below which nothing is said of a pod. Default 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000))]
-    pub min_activity: Option<i64>,
-}
-
-/// The distance from the rest of the fleet.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ContinuousValueDeviationSpec {
-    /// "host:port" or a URL. Default: the controller's own Prometheus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
-    pub prometheus_service: Option<String>,
-    /// The pod's value divided by the mean of the fleet, one series for each pod.
-    #[serde(default, rename = "promQL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub prom_ql: Option<String>,
-    /// The label that holds the pod's name. Default "pod".
-    #[serde(default, rename = "podNamekey", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub pod_name_key: Option<String>,
-    /// Percent from the mean, and from the median of the fleet, that is tolerated. May pass 100. Default 75.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.0, max = 1_000_000.0))]
-    pub max_deviation_percent: Option<f64>,
-    /// Described at the type: the definition takes an enum's description from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
-}
-
-/// Which side of the rest of the fleet is anomalous: Above (too much), Below (too little), Both.
-/// Default: Both for continuousValueDeviation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum Direction {
-    /// Either side.
-    Both,
-    /// Too much.
-    Above,
-    /// Too little.
-    Below,
 }
 
 /// How cut pods return.

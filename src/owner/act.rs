@@ -47,7 +47,7 @@ impl Owner {
             if let (What::Cut(order), Outcome::Done) = (&action.what, &outcome) {
                 let answer = answers.iter().find(|a| a.breaker == order.breaker);
                 if let Some(Ok(answer)) = answer.map(|a| a.result.as_ref()) {
-                    self.parts.metrics.reacted(at.saturating_duration_since(answer.answered_at));
+                    self.parts.metrics.reacted(at.saturating_duration_since(answer.answered_at()));
                 }
             }
             self.note(action, &outcome, now);

@@ -9,10 +9,11 @@ use std::time::Duration;
 use kubervisor_core::backoff::hash;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Parts;
 use crate::api::Asked;
-use crate::sources::{Answer, SourceError};
+use crate::sources::{self, Answer, Source, SourceError};
 
 /// Answers that wait for the owner: 16 breakers, twice. A full queue slows the asking, which is right.
 const QUEUE: usize = 32;
@@ -23,9 +24,27 @@ pub struct Answered {
     /// Who asked.
     pub breaker: Arc<str>,
     /// What was said.
-    pub result: Result<Arc<Answer>, SourceError>,
+    pub result: Result<Answers, SourceError>,
     /// Which asking it belongs to: an edit of the spec makes older answers void.
     round: u64,
+}
+
+/// What one evaluation takes.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// The answer to the detector's own question.
+    pub values: Arc<Answer>,
+    /// How busy the pods are, where that is asked.
+    pub activity: Option<Arc<Answer>>,
+}
+
+impl Answers {
+    /// When the last byte of the last of them was here: from then on the time is ours.
+    #[must_use]
+    pub fn answered_at(&self) -> Instant {
+        let activity = self.activity.as_ref().map(|answer| answer.answered_at);
+        activity.map_or(self.values.answered_at, |at| at.max(self.values.answered_at))
+    }
 }
 
 /// All questions of one service.
@@ -103,13 +122,23 @@ async fn ask(parts: Parts, asked: Asked, round: u64, send: mpsc::Sender<Answered
     let mut slot = Slot::after(parts.started.elapsed(), asked.period, phase);
     loop {
         tokio::time::sleep_until(parts.started + slot.at).await;
-        let result = parts.source.ask(&asked.question, slot.number()).await;
+        let result = ask_both(&*parts.source, &asked, slot.number()).await;
         let answered = Answered { breaker: Arc::clone(&asked.breaker), result, round };
         if send.send(answered).await.is_err() {
             return;
         }
         slot = Slot::after(parts.started.elapsed().max(slot.at), asked.period, phase);
     }
+}
+
+/// Both questions at the same moment, so that they speak of the same time. One answer without the other is none.
+async fn ask_both(source: &dyn Source, asked: &Asked, slot: sources::Slot) -> Result<Answers, SourceError> {
+    let values = source.ask(&asked.question, slot);
+    let Some(activity) = &asked.activity else {
+        return values.await.map(|values| Answers { values, activity: None });
+    };
+    let (values, activity) = futures::join!(values, source.ask(activity, slot));
+    Ok(Answers { values: values?, activity: Some(activity?) })
 }
 
 /// Where in its period a question is asked: the same for equal questions, so that they share one query, and spread
@@ -146,7 +175,73 @@ impl Slot {
 mod tests {
     use super::*;
 
+    use crate::sources::{CustomQuestion, Endpoint, Question};
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use kubervisor_core::sample::Samples;
+    use std::sync::Mutex;
+
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// Answers everything but pages whose path is `/away`; remembers the slots.
+    #[derive(Default)]
+    struct Half(Mutex<Vec<(String, u64)>>);
+
+    impl Source for Half {
+        fn ask<'a>(
+            &'a self,
+            question: &'a Question,
+            slot: sources::Slot,
+        ) -> BoxFuture<'a, Result<Arc<Answer>, SourceError>> {
+            let page = question.endpoint().as_str().to_owned();
+            self.0.lock().unwrap().push((page.clone(), slot));
+            let now = Instant::now();
+            let answer = Answer {
+                samples: Samples::default(),
+                asked_at: now,
+                answered_at: now,
+                dropped: 0,
+                warnings: Vec::new(),
+            };
+            let away = page.ends_with("/away");
+            async move { if away { Err(SourceError::Refused) } else { Ok(Arc::new(answer)) } }.boxed()
+        }
+    }
+
+    fn page(path: &str) -> Question {
+        let endpoint = Endpoint::parse_page(&format!("pears:80/{path}")).unwrap();
+        Question::Custom(CustomQuestion { endpoint, timeout: SECOND })
+    }
+
+    async fn asked(
+        question: &str,
+        activity: Option<&str>,
+    ) -> (Result<Answers, SourceError>, Vec<(String, u64)>) {
+        let source = Half::default();
+        let asked = Asked {
+            breaker: "slow".into(),
+            period: SECOND,
+            question: page(question),
+            activity: activity.map(page),
+        };
+        let outcome = ask_both(&source, &asked, 41).await;
+        (outcome, source.0.into_inner().unwrap())
+    }
+
+    #[tokio::test]
+    async fn values_and_activity_are_asked_in_one_slot() {
+        let (outcome, asked) = asked("values", Some("activity")).await;
+        assert!(outcome.unwrap().activity.is_some());
+        assert_eq!(asked.iter().map(|(_, slot)| *slot).collect::<Vec<_>>(), [41, 41]);
+    }
+
+    #[tokio::test]
+    async fn one_answer_without_the_other_is_none() {
+        for (values, activity) in [("away", "activity"), ("values", "away")] {
+            assert_eq!(asked(values, Some(activity)).await.0.unwrap_err(), SourceError::Refused);
+        }
+        assert!(asked("values", None).await.0.unwrap().activity.is_none());
+    }
 
     #[test]
     fn slots_keep_their_period_and_leave_out_what_was_missed() {

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::breaker::{Answered, Asking};
+use self::breaker::{Answered, Answers, Asking};
 use self::checked::{Checked, Known};
 use self::kills::Kills;
 use crate::api::{KubervisorServiceStatus, Parsed};
@@ -45,7 +45,7 @@ use crate::cluster::release::free;
 use crate::cluster::snapshot::{Marked, ServiceView, View};
 use crate::cluster::status::StatusWriter;
 use crate::metrics::Metrics;
-use crate::sources::{self, Source, SourceError};
+use crate::sources::{Source, SourceError};
 
 /// A change of the fleet makes a tick due, at most this often.
 const FLEET_TICKS_EVERY: Duration = Duration::from_secs(1);
@@ -284,9 +284,9 @@ impl Owner {
     fn note_sources(&mut self, answers: &[Answered]) {
         for answered in answers {
             let outcome = match &answered.result {
-                Ok(answer) => {
+                Ok(answers) => {
                     self.failing.remove(&answered.breaker);
-                    self.doubt(&answered.breaker, answer)
+                    self.doubt(&answered.breaker, answers)
                 }
                 Err(error) => {
                     self.failing.insert(Arc::clone(&answered.breaker), error.clone());
@@ -298,9 +298,12 @@ impl Owner {
     }
 
     /// What an answer that came leaves to be desired; the word for its outcome.
-    fn doubt(&mut self, breaker: &Arc<str>, answer: &sources::Answer) -> &'static str {
+    fn doubt(&mut self, breaker: &Arc<str>, answers: &Answers) -> &'static str {
+        let Answers { values: answer, activity } = answers;
         let custom = self.policy.breaker(breaker).is_some_and(|b| b.detector == Detector::Custom);
-        let (word, text) = match (answer.samples.partial, answer.samples.is_empty()) {
+        let idle = activity.as_ref().is_some_and(|activity| activity.samples.is_empty());
+        let partial = answer.samples.partial || activity.as_ref().is_some_and(|a| a.samples.partial);
+        let (word, text) = match (partial, answer.samples.is_empty()) {
             (true, _) => {
                 ("Partial", "the source warned that its answer is incomplete: it is no reason to cut")
             }
@@ -308,6 +311,10 @@ impl Owner {
             (false, true) if !custom => {
                 ("Empty", "the answer has no series: is the query right, and is there traffic?")
             }
+            (false, false) if idle => (
+                "Empty",
+                "the answer to activityPromQL has no series: is the query right, and is there traffic?",
+            ),
             (false, _) => {
                 self.doubts.remove(breaker);
                 return "Ok";
@@ -326,8 +333,8 @@ impl Owner {
             .iter()
             .map(|a| Answer {
                 breaker: &a.breaker,
-                samples: a.result.as_ref().ok().map(|answer| &answer.samples),
-                activity: None,
+                samples: a.result.as_ref().ok().map(|answers| &answers.values.samples),
+                activity: a.result.as_ref().ok().and_then(|a| a.activity.as_ref()).map(|a| &a.samples),
             })
             .collect();
         let input = Input {

@@ -57,6 +57,8 @@ pub struct PromQuestion {
     pub query: Arc<str>,
     /// The label that holds the pod's name.
     pub pod_label: Arc<str>,
+    /// The label that holds its namespace, where a series has it.
+    pub namespace_label: Arc<str>,
     /// The label that a discrete detector counts by.
     pub key_label: Option<Arc<str>>,
     /// Sent as `lookback_delta`: the age up to which an instant selector takes a sample.

@@ -35,9 +35,10 @@ pub(super) async fn ask(
     if response.status() != StatusCode::OK {
         return Err(refusal(http, response).await);
     }
-    let (pod, key) = (question.pod_label.clone(), question.key_label.clone());
+    let (pod, namespace) = (question.pod_label.clone(), question.namespace_label.clone());
+    let key = question.key_label.clone();
     let parser = move |body: &[u8]| {
-        let wanted = Wanted { pod: &pod, key: key.as_deref(), max_series };
+        let wanted = Wanted { pod: &pod, namespace: &namespace, key: key.as_deref(), max_series };
         parse(body, wanted)
     };
     http.body(response, asked_at).await?.parse(parser).await

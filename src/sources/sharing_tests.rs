@@ -69,6 +69,7 @@ async fn questions_that_differ_in_anything_are_not_shared() {
         base.clone(),
         PromQuestion { query: "up == 0".into(), ..base.clone() },
         PromQuestion { pod_label: "instance".into(), ..base.clone() },
+        PromQuestion { namespace_label: "exported_namespace".into(), ..base.clone() },
         PromQuestion { key_label: Some("code".into()), ..base.clone() },
         PromQuestion { lookback: Duration::from_secs(61), ..base.clone() },
         PromQuestion { timeout: Duration::from_secs(19), ..base },
@@ -76,7 +77,7 @@ async fn questions_that_differ_in_anything_are_not_shared() {
     .map(Question::Prometheus);
     let answers = join_all(all.iter().map(|question| sources.ask(question, 7))).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(server.seen(6).await.in_all, 6);
+    assert_eq!(server.seen(7).await.in_all, 7);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(super) fn prom(url: &str, query: &str) -> PromQuestion {
         endpoint: Endpoint::parse(url).unwrap(),
         query: query.into(),
         pod_label: "pod".into(),
+        namespace_label: "namespace".into(),
         key_label: None,
         lookback: Duration::from_secs(60),
         timeout: LONG,

@@ -16,13 +16,12 @@ use super::{ResultType, ServerFault, SourceError};
 /// Warnings that are kept, and characters of each: they only go to the log, and the first one says it all.
 const WARNINGS: usize = 5;
 const WARNING_LENGTH: usize = 200;
-/// The label that the Prometheus operator, kube-state-metrics and cAdvisor use.
-const NAMESPACE_LABEL: &str = "namespace";
 
 /// How pods are found in the answer, and how many series it may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
     pub(super) pod: &'w str,
+    pub(super) namespace: &'w str,
     pub(super) key: Option<&'w str>,
     pub(super) max_series: usize,
 }
@@ -299,7 +298,7 @@ impl<'de> Visitor<'de> for Metric<'_, '_, 'de> {
             let roles = [
                 (label == self.wanted.pod, &mut self.series.pod),
                 (Some(&*label) == self.wanted.key, &mut self.series.key),
-                (label == NAMESPACE_LABEL, &mut self.series.namespace),
+                (label == self.wanted.namespace, &mut self.series.namespace),
             ];
             if !roles.iter().any(|(wanted, _)| *wanted) {
                 map.next_value::<IgnoredAny>()?;

@@ -8,7 +8,7 @@ macro_rules! recorded {
     };
 }
 
-const WANTED: Wanted<'_> = Wanted { pod: "pod", key: Some("code"), max_series: 100 };
+const WANTED: Wanted<'_> = Wanted { pod: "pod", namespace: "namespace", key: Some("code"), max_series: 100 };
 
 fn read(body: &str) -> Parsed {
     parse(body.as_bytes(), WANTED).unwrap()
@@ -207,4 +207,12 @@ fn no_depth_of_nesting_overflows_the_stack() {
     assert!(read(&vector("[]").replacen('{', &format!("{{\"stats\":{deep},"), 1)).rows.is_empty());
     refused(&vector(&deep));
     refused(&deep);
+}
+
+#[test]
+fn the_namespace_is_read_from_the_label_that_is_asked_for() {
+    let body = br#"{"status":"success","data":{"resultType":"vector","result":[
+        {"metric":{"namespace":"monitoring","exported_namespace":"shop","pod":"cart-1"},"value":[1,"2"]}]}}"#;
+    let rows = parse(body, Wanted { namespace: "exported_namespace", ..WANTED }).unwrap().rows;
+    assert_eq!(rows[0].namespace.as_deref(), Some("shop"));
 }

@@ -24,6 +24,16 @@ impl Reader<'_> {
         read
     }
 
+    /// A number of at least `least`.
+    pub(super) fn number(&mut self, at: &str, name: &str, value: Option<f64>, least: f64) -> Option<f64> {
+        let value = value?;
+        let read = Some(value).filter(|v| v.is_finite() && *v >= least);
+        if read.is_none() {
+            self.errors.push(format!("{at}.{name}: {value} is not a number of {least} or more"));
+        }
+        read
+    }
+
     pub(super) fn duration(&mut self, at: &str, value: Option<&crate::api::Duration>) -> Option<Duration> {
         match value?.length() {
             Ok(length) => Some(length),

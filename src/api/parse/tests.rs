@@ -169,3 +169,50 @@ fn the_side_that_is_anomalous_and_the_age_of_peers_are_read() {
     assert_eq!(rule.direction, kubervisor_core::detector::Direction::Below);
     assert_eq!(policy.limits.min_pod_age, Duration::from_secs(95));
 }
+
+fn compared(rule: &str, fields: &Value) -> Value {
+    let mut spec = json!({"prometheusService": "prom.test:9090", "promQL": "x"});
+    for (field, value) in fields.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    breaker(&json!({rule: spec}))
+}
+
+#[test]
+fn an_outlier_rule_takes_its_documented_defaults_and_needs_the_least_distance() {
+    let parsed = parse(&compared("fleetOutlier", &json!({"minDelta": 0.25})), &Defaults::default()).unwrap();
+    let Detector::Outlier(rule) = &parsed.policy.breakers[0].detector else { panic!("{parsed:?}") };
+    assert_eq!(rule.direction, kubervisor_core::detector::Direction::Above);
+    assert!((rule.max_score, rule.min_ratio, rule.min_delta) == (3.5, 1.5, 0.25));
+    assert_eq!((rule.min_activity, &parsed.asked[0].activity), (None, &None));
+    for none in [json!({}), json!({"minDelta": 0})] {
+        assert!(errors(&compared("fleetOutlier", &none))[0].contains("minDelta: give the distance"));
+    }
+}
+
+#[test]
+fn numbers_that_no_rule_can_mean_are_refused_by_name() {
+    for (field, value) in [("maxScore", json!(-1)), ("minRatio", json!(0.5)), ("minDelta", json!(-2))] {
+        let told = errors(&compared("fleetOutlier", &json!({field: value}))).join("\n");
+        assert!(told.contains(&format!("spec.breakers[pears].fleetOutlier.{field}")), "{told}");
+    }
+    let told = errors(&compared("valueOutOfRange", &json!({"min": 3, "max": 2})));
+    assert!(told[0].contains("valueOutOfRange.min: more than max"), "{told:?}");
+    assert!(errors(&compared("valueOutOfRange", &json!({})))[0].contains("give min, max or both"));
+}
+
+#[test]
+fn activity_is_a_second_question_of_the_same_server_and_needs_its_bound() {
+    let fields = json!({"max": 9, "podNamekey": "who", "podNamespaceKey": "where",
+        "activityPromQL": "y", "minActivity": 7.5});
+    let parsed = parse(&compared("valueOutOfRange", &fields), &Defaults::default()).unwrap();
+    let Detector::Range(rule) = &parsed.policy.breakers[0].detector else { panic!("{parsed:?}") };
+    assert_eq!((rule.min, rule.max, rule.min_activity), (None, Some(9.0), Some(7.5)));
+    let Some(Question::Prometheus(activity)) = &parsed.asked[0].activity else { panic!("{parsed:?}") };
+    let Question::Prometheus(question) = &parsed.asked[0].question else { panic!("{parsed:?}") };
+    assert_eq!(PromQuestion { query: "x".into(), ..activity.clone() }, *question);
+    assert_eq!((&*activity.pod_label, &*activity.namespace_label, &*activity.query), ("who", "where", "y"));
+    for half in [json!({"max": 9, "activityPromQL": "y"}), json!({"max": 9, "minActivity": 7})] {
+        assert!(errors(&compared("valueOutOfRange", &half))[0].contains("give both"));
+    }
+}

@@ -306,6 +306,28 @@ async fn with_a_real_prometheus_bad_pods_are_cut_and_restored_and_nobody_is_cut_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_real_prometheus_a_busy_pod_far_from_the_middle_is_cut_and_an_idle_one_is_not() {
+    let shop = Shop::open("middle", 5).await;
+    let orchard = Orchard::grow(&shop).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let names = shop.names().await;
+    let rule = json!({"fleetOutlier": {
+        "prometheusService": orchard.address(), "minDelta": 2,
+        "promQL": "sum by (namespace, pod) (rate(price_sum_total[5s])) \
+            / sum by (namespace, pod) (rate(answers_total{code=\"200\"}[5s]))",
+        "activityPromQL": "sum by (namespace, pod) (increase(answers_total[5s]))", "minActivity": 50,
+    }});
+    orchard.behaves(&names[1], Behaviour { good: 1, price: 90.0, ..WELL });
+    orchard.behaves(&names[4], Behaviour { price: 90.0, ..WELL });
+    shop.govern(unlimited(&breaker("price", &rule))).await;
+    // No pod is compared before it is Ready for half a minute.
+    eventually("it is cut", SOON * 2, || async { shop.labelled("no").await == [names[4].clone()] }).await;
+    shop.told("PodCut", "where the fleet's middle is 7.0").await;
+    let alone = async || shop.labelled("no").await.iter().all(|pod| *pod == names[4]);
+    crate::harness::throughout("the idle one serves", Duration::from_secs(5), alone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_real_prometheus_a_pod_with_half_the_price_is_cut_and_restored_once_it_is_mended() {
     let shop = Shop::open("price", 4).await;
     let orchard = Orchard::grow(&shop).await;

@@ -205,6 +205,10 @@ async fn words_and_numbers_beyond_their_bounds_are_refused_in_every_part_of_a_br
     let shop = Shop::open("bounds", 0).await;
     let confirm = |anomalous: i64, of: i64| custom(&json!({"confirm": {"anomalous": anomalous, "of": of}}));
     let activator = |field: &str, value: Value| custom(&json!({"activator": {field: value}}));
+    let ruled =
+        |rule: &str, fields: Value| json!({"service": "pears", "breakers": [{"name": "slow", rule: fields}]});
+    let outlier = |fields: Value| ruled("fleetOutlier", fields);
+    let range = |fields: Value| ruled("valueOutOfRange", fields);
     for (field, spec) in [
         ("confirm: anomalous is more than of", confirm(3, 2)),
         ("spec.breakers[0].confirm.of", confirm(1, 11)),
@@ -215,11 +219,26 @@ async fn words_and_numbers_beyond_their_bounds_are_refused_in_every_part_of_a_br
         ("spec.breakers[0].activator.jitterPercent", activator("jitterPercent", json!(101))),
         ("spec.breakers[0].activator.maxKillsPerHour", activator("maxKillsPerHour", json!(61))),
         ("spec.breakers[0].activator.maxPeriod", activator("maxPeriod", json!([1]))),
+        ("minDelta: give one of more than 0", outlier(json!({"promQL": "q"}))),
+        ("minDelta: give one of more than 0", outlier(json!({"minDelta": 0}))),
+        ("give both activityPromQL and minActivity", outlier(json!({"minDelta": 2, "minActivity": 1}))),
+        ("spec.breakers[0].fleetOutlier.minRatio", outlier(json!({"minDelta": 2, "minRatio": 0.5}))),
+        ("spec.breakers[0].fleetOutlier.direction", outlier(json!({"minDelta": 2, "direction": "Sideways"}))),
+        ("give min, max or both", range(json!({"promQL": "q"}))),
+        ("min is more than max", range(json!({"min": 3, "max": 2.5}))),
+        ("give both activityPromQL and minActivity", range(json!({"max": 2, "activityPromQL": "q"}))),
+        ("spec.breakers[0].valueOutOfRange.promQL", range(json!({"max": 2, "promQL": "q".repeat(4097)}))),
     ] {
         let said = refusal(&shop, "orchard", &spec).await.unwrap_or_else(|| panic!("accepted: {spec}"));
         assert!(said.contains(field), "{field} is not in {said}");
     }
-    assert_eq!(refusal(&shop, "orchard", &confirm(10, 10)).await, None, "the greatest that is allowed");
+    let busy =
+        json!({"max": 2, "min": null, "activityPromQL": "q", "minActivity": 1, "podNamespaceKey": null});
+    for good in
+        [confirm(10, 10), outlier(json!({"minDelta": 2})), outlier(json!({"minDelta": 0.5})), range(busy)]
+    {
+        assert_eq!(refusal(&shop, "orchard", &good).await, None, "{good}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
