@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 /// One reason. Those with a breaker hold only what that breaker wants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
@@ -27,6 +29,18 @@ pub enum Gate {
     NotActivated,
     /// Decisions are shown, not carried out.
     DryRun,
+    /// People hold: a hold of the spec, or the whole controller is frozen.
+    Held {
+        /// Their reason.
+        reason: Arc<str>,
+        /// When it ends by itself, where it does.
+        until: Option<Timestamp>,
+    },
+    /// This process is not, or not yet, the one that may take traffic away.
+    Lease {
+        /// What it waits for.
+        why: Arc<str>,
+    },
     /// The source of this breaker failed, fell silent, or has not answered since the start.
     Blind {
         /// The breaker.
@@ -45,6 +59,8 @@ impl Gate {
             Self::Unchecked { .. } => "Unchecked",
             Self::NotActivated => "NotActivated",
             Self::DryRun => "DryRun",
+            Self::Held { .. } => "Held",
+            Self::Lease { .. } => "Lease",
             Self::Blind { .. } => "Blind",
         }
     }
@@ -59,7 +75,9 @@ impl Gate {
             | Self::InvalidSpec
             | Self::Unchecked { .. }
             | Self::NotActivated
-            | Self::DryRun => true,
+            | Self::DryRun
+            | Self::Held { .. }
+            | Self::Lease { .. } => true,
         }
     }
 }
@@ -93,6 +111,9 @@ impl fmt::Display for Gate {
                 )
             }
             Self::DryRun => write!(f, "dry run"),
+            Self::Held { reason, until: None } => write!(f, "held: {reason}"),
+            Self::Held { reason, until: Some(until) } => write!(f, "held until {until}: {reason}"),
+            Self::Lease { why } => f.write_str(why),
             Self::Blind { breaker } => write!(f, "the source of breaker {breaker} gives no answer to go by"),
         }
     }

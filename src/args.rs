@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::election::Timing;
 use crate::cluster::scope::namespace;
 use crate::telemetry::LogFormat;
 
@@ -24,7 +25,8 @@ pub enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
-    /// Give every pod that Kubervisor holds back to its Service. Stop the controller first: a running one cuts again.
+    /// Give every pod that Kubervisor holds back to its Service. Stop the controller too: one that goes on running cuts
+    /// again.
     Release(ReleaseArgs),
 }
 
@@ -51,6 +53,13 @@ pub struct RunArgs {
     /// already go back, so not beside an active controller, whose cuts it would undo.
     #[arg(long, env = "KUBERVISOR_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
+    /// The Lease.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// A holder that shows no sign of life for so long has lost the Lease; 3s to 10m. A successor of one that was
+    /// killed returns pods after this time, and cuts 5 s later.
+    #[arg(long, env = "KUBERVISOR_LEASE_DURATION", default_value = "15s", value_parser = Timing::parse)]
+    pub lease_duration: Timing,
     /// Register the CustomResourceDefinition at start; without the right to, the one that is served is used.
     #[arg(long, env = "KUBERVISOR_REGISTER_CRDS", default_value_t = true, action = clap::ArgAction::Set,
         value_parser = BoolishValueParser::new())]
@@ -63,6 +72,23 @@ pub struct RunArgs {
     pub log_format: LogFormat,
 }
 
+/// Which Lease decides who acts.
+#[derive(Debug, Clone, Args)]
+pub struct LeaseArgs {
+    /// Hold a Lease while acting, so that of several controllers one acts.
+    // On by default: every rollout of a Deployment runs two controllers for a moment, and a node that was cut off comes
+    // back with one; two would each spend the whole budget. kube-scheduler and kube-controller-manager do the same.
+    #[arg(long, env = "KUBERVISOR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new())]
+    pub leader_elect: bool,
+    /// Name of the Lease. Controllers that look after different namespaces may each have their own.
+    #[arg(long, env = "KUBERVISOR_LEASE_NAME", default_value = "kubervisor")]
+    pub lease_name: String,
+    /// Namespace of the Lease. Default: the controller's own, or that of the kubeconfig.
+    #[arg(long, env = "KUBERVISOR_LEASE_NAMESPACE", value_parser = namespace)]
+    pub lease_namespace: Option<String>,
+}
+
 /// `kubervisor release`
 #[derive(Debug, Clone, Args)]
 pub struct ReleaseArgs {
@@ -72,6 +98,9 @@ pub struct ReleaseArgs {
     /// In this namespace; may be given several times.
     #[arg(long = "namespace", short = 'n', value_delimiter = ',', value_parser = namespace)]
     pub namespaces: Vec<String>,
+    /// The Lease of the controller, which is taken first.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
     /// Take the traffic key out of the selectors of Services first, so that pods born later serve too.
     #[arg(long)]
     pub open_selectors: bool,

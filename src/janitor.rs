@@ -10,7 +10,8 @@ use kubervisor_core::notice::{Kind, Notice};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::apply::{Identity, Outcome, Writer};
+use crate::api::Identity;
+use crate::cluster::apply::{Outcome, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
 use crate::cluster::registry::Registry;
@@ -75,7 +76,7 @@ impl Janitor {
                 () = self.registry.gone.notified() => {}
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
             }
-            if !self.registry.suspect() {
+            if !self.registry.suspect() && self.writer.mandate().may_write().is_ok() {
                 self.sweep(&mut waiting).await;
             }
         }
@@ -194,6 +195,11 @@ pub async fn label_pods(cache: Arc<Cache>, writer: Writer, registry: Arc<Registr
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = writer.mandate().writable() => {}
         }
         label_waiting(&cache, &writer, &mut refused, &stop).await;
     }

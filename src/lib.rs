@@ -7,7 +7,7 @@
 //!   owner     one KubervisorService: asks, ticks, applies, tells
 //!   supervisor, janitor   owners come and go; pods whose KubervisorService is gone
 //!   turn      all of it for one scope, from a client, a source and a clock
-//!   web, metrics, telemetry, args, run
+//!   web, metrics, telemetry, args, elect, run
 //! ```
 //! Each line uses only lines above it, and the core.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@
 pub mod api;
 pub mod args;
 pub mod cluster;
+pub mod elect;
 pub mod janitor;
 pub mod metrics;
 pub mod owner;

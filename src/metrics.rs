@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::cluster::apply::{Identity, Outcome};
+use crate::api::Identity;
 use crate::sources::{Asked, Observer};
 
 type Float = Gauge<f64, AtomicU64>;
@@ -48,6 +48,7 @@ struct Inner {
     reaction_seconds: Histogram,
     view_age: Family<Resource, Float>,
     assumed: Gauge,
+    leader: Gauge,
     events_dropped: Counter,
 }
 
@@ -191,6 +192,7 @@ impl Metrics {
             reaction_seconds: histogram(),
             view_age: Family::default(),
             assumed: Gauge::default(),
+            leader: Gauge::default(),
             events_dropped: Counter::default(),
         };
         inner.register_gauges();
@@ -209,8 +211,8 @@ impl Metrics {
     }
 
     /// How one write to a pod ended.
-    pub fn applied(&self, step: Move, outcome: &Outcome, took: Duration) {
-        let labels = Applied { action: step.as_str(), outcome: outcome.as_str() };
+    pub fn applied(&self, step: Move, outcome: &'static str, took: Duration) {
+        let labels = Applied { action: step.as_str(), outcome };
         self.0.apply_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
@@ -267,6 +269,11 @@ impl Metrics {
     /// An Event found the queue full.
     pub fn event_dropped(&self) {
         self.0.events_dropped.inc();
+    }
+
+    /// Whether this process may act.
+    pub fn leader(&self, leads: bool) {
+        self.0.leader.set(leads.into());
     }
 
     /// Writes in flight, and seconds since the server last answered for a kind.
@@ -370,8 +377,8 @@ impl Observer for Metrics {
 }
 
 /// Values of the label `gate`.
-const GATES: [&str; 7] =
-    ["StaleView", "Conflict", "InvalidSpec", "Unchecked", "NotActivated", "DryRun", "Blind"];
+const GATES: [&str; 9] =
+    ["StaleView", "Conflict", "InvalidSpec", "Unchecked", "NotActivated", "DryRun", "Held", "Lease", "Blind"];
 
 fn service(id: &Identity) -> Service {
     Service { namespace: id.namespace.to_string(), name: id.name.to_string() }
@@ -403,6 +410,7 @@ impl Inner {
             self.view_age.clone(),
         );
         r.register("assumed_writes", "Own writes that the watch has not shown yet", self.assumed.clone());
+        r.register("leader", "1 while this process may act", self.leader.clone());
         r.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     }
 

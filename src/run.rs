@@ -21,7 +21,7 @@ use crate::cluster::scope::{Scope, cluster_allowed};
 use crate::metrics::Metrics;
 use crate::sources::{Endpoint, Source, SourceOptions, Sources};
 use crate::turn::{Outside, Turn};
-use crate::{telemetry, web};
+use crate::{elect, telemetry, web};
 
 /// Pause between two tries of something at start that the cluster does not allow yet.
 const START_RETRY: Duration = Duration::from_secs(2);
@@ -32,6 +32,8 @@ const SERVED_PAUSE: Duration = Duration::from_millis(100);
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// Time for everything under way at the end, writes and pages: a call's own, and a little.
 const GOODBYE: Duration = Duration::from_secs(6);
+/// Time to give the Lease up after that.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// `kubervisor run`
 ///
@@ -55,7 +57,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         register_crd(&client, &stop).await;
     }
     let api_server = addresses(&config, args.allow_loopback_sources).await;
-    let mut deadline = Instant::now();
+    let (mandate, mut campaign) = elect::stand(&args, &config, &client, &metrics).await;
+    let (mut deadline, mut clean) = (Instant::now(), true);
     while !stop.is_cancelled() {
         let (scope, settled) = scope(&args, &config, &client, &stop).await?;
         views.send_replace(web::Views::default());
@@ -65,6 +68,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             outside: Outside::real(client.clone(), source),
             cache,
             registry,
+            mandate: mandate.clone(),
             metrics: metrics.clone(),
             defaults: defaults.clone(),
             dry_run: args.dry_run,
@@ -78,11 +82,14 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             // or lame, and a restart is better than that.
             ended = running.parts.join_next() => Err(anyhow!("a part of the controller ended by itself: {ended:?}")),
             ended = &mut served => Err(anyhow!("the pages are no longer served: {ended:?}")),
+            why = campaign.broken() => Err(anyhow!("nobody looks after the Lease any more: {why}")),
         };
         deadline = Instant::now() + GOODBYE;
-        running.end(deadline).await;
+        // A write of which nobody knows how it ended may be carried out yet: a successor must wait for it.
+        clean = running.end(deadline).await && views.borrow().cache.doubtful() == 0;
         end?;
     }
+    campaign.end(clean, deadline + LAST_WORD).await;
     // A page half asked for must not keep the process.
     let _ = tokio::time::timeout_at(deadline, served).await;
     tracing::info!("kubervisor ends; what is cut stays cut until it runs again");
@@ -282,12 +289,17 @@ pub async fn release(args: ReleaseArgs) -> anyhow::Result<()> {
     } else {
         Scope::of(&args.namespaces).map_err(|e| anyhow!("--namespace: {e}"))?
     };
-    let client = client(config().await?)?;
+    let config = config().await?;
+    let client = client(config.clone())?;
     let stop = stop_on_signal()?;
     let selectors = match (args.open_selectors, args.accept_dark) {
         (true, _) => Selectors::Open,
         (false, true) => Selectors::AcceptDark,
         (false, false) => Selectors::Refuse,
     };
-    release_all(&client, &scope, selectors, &stop).await
+    let (mandate, campaign) = elect::seize(&args.lease, &config, &client, &stop).await?;
+    let released = release_all(&client, &scope, selectors, &mandate, &stop).await;
+    // Not given up: a controller that is on its way out must not act once more before it is gone.
+    campaign.end(false, Instant::now() + LAST_WORD).await;
+    released
 }

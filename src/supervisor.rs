@@ -13,14 +13,14 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kubervisor_core::policy::Mode;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Defaults, KubervisorService, KubervisorServiceStatus, parse};
-use crate::cluster::apply::Identity;
+use crate::api::{Defaults, Identity, KubervisorService, KubervisorServiceStatus, parse};
 use crate::cluster::cache::Governor;
 use crate::cluster::call;
+use crate::cluster::mandate::Term;
 use crate::cluster::registry::Registry;
 use crate::cluster::slim::RawKubervisorService;
 use crate::cluster::watch::{Failure, Sink};
@@ -28,6 +28,8 @@ use crate::owner::{Inbox, Owner, Parts, Spec};
 
 /// An owner that panicked starts again after this: its assertions have seen something that must not be repeated fast.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
+/// Pause between two tries to read a stored status.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 /// The map of owners.
 pub struct Supervisor {
     parts: Parts,
@@ -158,34 +160,76 @@ impl Supervisor {
     }
 }
 
-/// Runs an owner, and a new one where it panicked: nothing that was planned in that tick has been written.
+/// Runs an owner whenever this process may act, and a new one where it panicked: nothing that was planned in that tick
+/// has been written.
 async fn supervise(id: Identity, parts: Parts, mut inbox: Inbox, before: Option<JoinHandle<()>>) {
     if let Some(before) = before {
         // Two owners of one service would each spend the budget.
         let _ = before.await;
     }
-    loop {
-        let owner = Owner::new(id.clone(), parts.clone(), inbox.clone());
-        let ended = parts.tasks.spawn(owner.run()).await;
-        let Err(error) = ended else { return };
-        tracing::error!(namespace = %id.namespace, name = %id.name, %error,
-            "the owner of this service failed; it starts again in {} s", RESTART_AFTER.as_secs());
-        tokio::select! {
+    let mut known = true;
+    while !inbox.stop.is_cancelled() {
+        let stop = inbox.stop.clone();
+        let term = tokio::select! {
             biased;
-            () = inbox.stop.cancelled() => return,
-            () = tokio::time::sleep(RESTART_AFTER) => {}
+            () = stop.cancelled() => return,
+            term = parts.mandate.begun() => term,
+        };
+        // What others, or the owner before this one, have recorded must count: above all evictions.
+        if !(known && term.first) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = parts.mandate.ended(term) => continue,
+                () = read_stored(&id, &parts, &mut inbox) => {}
+            }
         }
-        // What it had recorded since its start must count: above all its evictions.
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            parts.client.clone(),
-            &id.namespace,
-            &ApiResource::erase::<KubervisorService>(&()),
-        );
+        known = false;
+        if let Err(error) = own(&id, &parts, &inbox, term).await {
+            tracing::error!(namespace = %id.namespace, name = %id.name, %error,
+                "the owner of this service failed; it starts again in {} s", RESTART_AFTER.as_secs());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RESTART_AFTER) => {}
+            }
+        }
+    }
+}
+
+/// One owner, until it is stopped, panics, or another process may act.
+async fn own(id: &Identity, parts: &Parts, inbox: &Inbox, term: Term) -> Result<(), JoinError> {
+    let stop = inbox.stop.child_token();
+    let inbox = Inbox { stop: stop.clone(), ..inbox.clone() };
+    let mut owner = parts.tasks.spawn(Owner::new(id.clone(), parts.clone(), inbox).run());
+    tokio::select! {
+        biased;
+        ended = &mut owner => ended,
+        () = parts.mandate.ended(term) => {
+            stop.cancel();
+            owner.await
+        }
+    }
+}
+
+/// Asks the server itself, until it answers: an older status might have forgotten an eviction.
+async fn read_stored(id: &Identity, parts: &Parts, inbox: &mut Inbox) {
+    let kind = ApiResource::erase::<KubervisorService>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(parts.client.clone(), &id.namespace, &kind);
+    loop {
+        let turn = parts.calls.acquire().await;
         match call(api.get(&id.name)).await {
-            Ok(object) => inbox.stored = stored(&object.data["status"]),
+            Ok(object) => {
+                let version = object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok());
+                inbox.version.fetch_max(version.unwrap_or(0), Ordering::AcqRel);
+                inbox.stored = stored(&object.data["status"]);
+                return;
+            }
             Err(error) => tracing::warn!(namespace = %id.namespace, name = %id.name, %error,
-                "the stored status cannot be read; going on from an older one"),
+                "the stored status cannot be read; nothing is decided for this service before it is"),
         }
+        drop(turn);
+        tokio::time::sleep(READ_AGAIN).await;
     }
 }
 

@@ -19,9 +19,10 @@ use crate::api::{Defaults, GROUP, PLURAL, VERSION};
 use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
+use crate::cluster::mandate::Mandate;
 use crate::cluster::registry::Registry;
 use crate::cluster::scope::{Scope, request_path};
-use crate::cluster::{Clock, watch};
+use crate::cluster::{Clock, takeover, watch};
 use crate::janitor::{Janitor, label_pods};
 use crate::metrics::Metrics;
 use crate::owner::{Decide, Parts};
@@ -60,6 +61,8 @@ pub struct Turn {
     pub cache: Arc<Cache>,
     /// The set of KubervisorServices, empty.
     pub registry: Arc<Registry>,
+    /// The right to act.
+    pub mandate: Mandate,
     /// Counts and times.
     pub metrics: Metrics,
     /// What a spec leaves open.
@@ -116,13 +119,16 @@ impl Turn {
         let Outside { client, source, wall, decide } = self.outside.clone();
         let (stop, metrics) = (&self.stop, &self.metrics);
         let cache = Arc::clone(&self.cache);
-        let writer = Writer::new(client.clone(), cache, metrics.clone(), tasks.clone(), stop.clone());
+        let mandate = self.mandate.clone();
+        let writer =
+            Writer::new(client.clone(), cache, mandate, metrics.clone(), tasks.clone(), stop.clone());
         let events = Events::start(client.clone(), metrics.clone(), Arc::clone(&wall), tasks, stop.clone());
         Parts {
             client,
             cache: Arc::clone(&self.cache),
             registry: Arc::clone(&self.registry),
             writer,
+            mandate: self.mandate.clone(),
             source,
             events,
             metrics: metrics.clone(),
@@ -142,6 +148,8 @@ impl Turn {
         for scope in scopes {
             let (client, stop) = (&self.outside.client, &self.stop);
             let path = |prefix: &str, plural| request_path(prefix, scope.as_deref(), plural);
+            let (cache, mandate) = (Arc::clone(&self.cache), self.mandate.clone());
+            running.spawn(takeover::run(client.clone(), cache, mandate, scope.clone(), stop.clone()));
             let pods = self.cache.pods(scope.clone());
             running.spawn(watch::run(client.clone(), path("/api/v1", "pods"), pods, stop.clone()));
             let services = self.cache.services(scope.clone());
@@ -157,16 +165,18 @@ impl Turn {
 }
 
 impl Running {
-    /// Everything is told to stop; writes under way have their time.
-    pub async fn end(mut self, deadline: Instant) {
+    /// Everything is told to stop; writes under way have their time. Returns whether all have ended.
+    pub async fn end(mut self, deadline: Instant) -> bool {
         self.stop.cancel();
         self.tasks.close();
         let ended = async {
             while self.parts.join_next().await.is_some() {}
             self.tasks.wait().await;
         };
-        if tokio::time::timeout_at(deadline, ended).await.is_err() {
+        let in_time = tokio::time::timeout_at(deadline, ended).await.is_ok();
+        if !in_time {
             tracing::warn!("some tasks did not end in time");
         }
+        in_time
     }
 }

@@ -6,6 +6,7 @@ mod cost;
 mod crd;
 mod detectors;
 mod duration;
+mod identity;
 mod marks;
 mod parse;
 mod service;
@@ -18,6 +19,7 @@ pub use detectors::{
     ValueOutOfRangeSpec,
 };
 pub use duration::Duration;
+pub use identity::Identity;
 pub use marks::{
     Marks, Override, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
 };

@@ -1,7 +1,7 @@
 //! Actions to writes, and how each ended.
 //!
 //! The only place that writes to pods, with `release`'s and the labeller's writes going through it. Tests the floor
-//! once more under the cache's lock, right before a write is sent. A refusal is final for this decision: the next
+//! once more under the cache's lock and asks for the right to act, right before a write is sent. A refusal is final for this decision: the next
 //! tick decides again on what the watch shows then. A write whose answer never came stays assumed until the watch
 //! settles it, and is fenced.
 
@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache::{Cache, Unlabelled};
+use super::mandate::{Mandate, Withheld};
 use super::slim::SlimPod;
 use super::snapshot::NotSent;
 use super::{CallError, FIELD_MANAGER, call};
-use crate::api::{Cost, cut_patch, open_patch, pause_patch, priced, restore_patch};
+use crate::api::{Cost, Identity, cut_patch, key, open_patch, pause_patch, priced, restore_patch};
 use crate::metrics::Metrics;
 
 /// Writes to pods on their way at once. More buys a third more throughput for many times the latency: the server is
@@ -44,21 +45,11 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 pub struct Writer {
     client: Client,
     cache: Arc<Cache>,
+    mandate: Mandate,
     slots: Arc<Semaphore>,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// For whom a plan is carried out.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Namespace.
-    pub namespace: Arc<str>,
-    /// Name of the KubervisorService.
-    pub name: Arc<str>,
-    /// Its uid.
-    pub uid: Arc<str>,
 }
 
 /// How an action ended.
@@ -97,11 +88,27 @@ impl Writer {
     pub fn new(
         client: Client,
         cache: Arc<Cache>,
+        mandate: Mandate,
         metrics: Metrics,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { client, cache, slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)), metrics, tasks, stop }
+        Self { client, cache, mandate, slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)), metrics, tasks, stop }
+    }
+
+    /// The right to act that it asks for.
+    #[must_use]
+    pub fn mandate(&self) -> &Mandate {
+        &self.mandate
+    }
+
+    /// The epoch to stamp, where a write of this kind may be sent at this moment.
+    fn allowed(&self, namespace: &str, step: Option<Move>) -> Result<Option<u64>, Withheld> {
+        if step.is_some_and(Move::spends) {
+            self.mandate.may_spend(namespace)
+        } else {
+            self.mandate.may_write()
+        }
     }
 
     /// Carries out one action of a plan. `floor` gives the floor for a fleet of a size, `now` is stored on the pod.
@@ -123,6 +130,9 @@ impl Writer {
             Ok(slot) => slot,
             Err(why) => return Outcome::NotSent(why),
         };
+        if let Err(why) = self.allowed(&id.namespace, Some(step)) {
+            return Outcome::NotSent(NotSent::Withheld(why));
+        }
         if let Err(why) = self.cache.begin(&id.namespace, &id.uid, action, floor) {
             return Outcome::NotSent(why);
         }
@@ -156,6 +166,9 @@ impl Writer {
             Ok(slot) => slot,
             Err(why) => return Outcome::NotSent(why),
         };
+        if let Err(why) = self.allowed(pod.namespace, Some(Move::Restore)) {
+            return Outcome::NotSent(NotSent::Withheld(why));
+        }
         if let Err(why) = self.cache.begin(pod.namespace, "", &action, &|_| 0) {
             return Outcome::NotSent(why);
         }
@@ -196,11 +209,12 @@ impl Writer {
                 Outcome::Refused(error)
             }
             Err(error) => {
+                self.cache.doubt(pod.uid);
                 self.settle(pod, Some(Fence::against(step, body, cost, now)));
                 Outcome::Unknown(error)
             }
         };
-        self.metrics.applied(step, &outcome, started.elapsed());
+        self.metrics.applied(step, outcome.as_str(), started.elapsed());
         outcome
     }
 
@@ -221,9 +235,12 @@ impl Writer {
     }
 
     async fn request(&self, pod: &PodAddress<'_>, step: Option<Move>, body: &Value) -> Result<(), CallError> {
+        // As late as can be: the process may have been stopped for an hour since the decision.
+        let epoch =
+            self.allowed(pod.namespace, step).map_err(|why| CallError::NotSent(why.as_str().into()))?;
         let request = match step {
             Some(Move::Evict) => pod.post_eviction(body),
-            Some(Move::Cut | Move::Restore | Move::Pause) | None => pod.patch(body),
+            Some(Move::Cut | Move::Restore | Move::Pause) | None => pod.patch(body, epoch),
         };
         let request = request.map_err(|e| CallError::NotSent(e.to_string()))?;
         call(self.client.request::<Acknowledged>(request)).await.map(|_| ())
@@ -328,8 +345,10 @@ impl PodAddress<'_> {
 
     /// A narrow merge patch. A pod that changed since has another version, one that was created since under the same
     /// name has another uid too: neither is written (409).
-    fn patch(&self, body: &Value) -> Result<Request<Vec<u8>>, http::Error> {
+    fn patch(&self, body: &Value, epoch: Option<u64>) -> Result<Request<Vec<u8>>, http::Error> {
         let mut body = body.clone();
+        // Without a Lease none: the one of an earlier write would tell of a writer that was another.
+        body["metadata"]["annotations"][key::EPOCH] = json!(epoch.map(|epoch| epoch.to_string()));
         body["metadata"]["uid"] = json!(&**self.uid);
         body["metadata"]["resourceVersion"] = json!(self.version.to_string());
         Request::patch(format!("{}?fieldManager={FIELD_MANAGER}", self.path()))

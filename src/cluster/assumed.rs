@@ -19,6 +19,8 @@ pub struct Write {
     pub step: Move,
     /// The version that it was decided on.
     pub base: u64,
+    /// Its answer never came.
+    pub doubtful: bool,
 }
 
 impl Assumed {
@@ -30,13 +32,24 @@ impl Assumed {
         if self.0.contains_key(uid) {
             return false;
         }
-        self.0.insert(Arc::clone(uid), Write { step, base });
+        self.0.insert(Arc::clone(uid), Write { step, base, doubtful: false });
         true
     }
 
     /// The server said for sure that it was not carried out.
     pub fn refused(&mut self, uid: &str) {
         self.0.remove(uid);
+    }
+
+    /// Its answer never came.
+    pub fn doubt(&mut self, uid: &str) {
+        self.0.get_mut(uid).into_iter().for_each(|write| write.doubtful = true);
+    }
+
+    /// Writes whose answer never came, and that nothing has settled since.
+    #[must_use]
+    pub fn doubtful(&self) -> usize {
+        self.0.values().filter(|write| write.doubtful).count()
     }
 
     /// The watch, or the server itself, shows this version of the pod.

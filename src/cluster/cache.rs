@@ -267,6 +267,12 @@ impl Cache {
         whole(&state.pods) && whole(&state.services)
     }
 
+    /// Whether the watch of pods of one namespace, or of all, has delivered a complete list.
+    #[must_use]
+    pub fn pods_synced(&self, scope: Option<&Arc<str>>) -> bool {
+        self.lock().pods.get(&scope.cloned()).is_some_and(|feed| feed.synced)
+    }
+
     /// Whether the lists that tell of this namespace have been complete once.
     #[must_use]
     pub fn synced_in(&self, namespace: &str) -> bool {

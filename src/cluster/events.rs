@@ -14,9 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::apply::Identity;
 use super::{Clock, FIELD_MANAGER, call};
-use crate::api::{GROUP, VERSION};
+use crate::api::{GROUP, Identity, VERSION};
 use crate::metrics::Metrics;
 
 /// Events that wait: a storm over 500 services with one each, twice. At 10 ms a write they are out in 10 s.

@@ -1,15 +1,19 @@
 //! All that talks to Kubernetes.
 //!
 //! `watch` feeds `cache`; `snapshot` makes a Fleet of it, with our writes in flight from `assumed` laid over;
-//! `apply` carries a plan out; `status` and `events` tell of it; `release` gives pods back.
+//! `apply` carries a plan out; `status` and `events` tell of it; `release` gives pods back. `lease` holds the Lease by
+//! the rules of `election`; `mandate` is the right to act that follows, `takeover` what a successor reads first.
 
 pub mod apply;
 pub mod assumed;
 pub mod cache;
 pub mod crd;
 pub mod disruptions;
+pub mod election;
 pub mod events;
 pub mod feed;
+pub mod lease;
+pub mod mandate;
 pub mod registry;
 pub mod release;
 pub mod scope;
@@ -17,6 +21,7 @@ pub mod selector;
 pub mod slim;
 pub mod snapshot;
 pub mod status;
+pub mod takeover;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod watch;
@@ -71,12 +76,23 @@ impl CallError {
 /// # Errors
 /// What the server refused, or that no answer came.
 pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+    call_within(CALL_TIMEOUT, call).await
+}
+
+/// The same, for another time.
+///
+/// # Errors
+/// What the server refused, or that no answer came.
+pub async fn call_within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(time, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused(status)),
         Ok(Err(error)) if never_left(&error) => Err(CallError::NotSent(error.to_string())),
         Ok(Err(error)) => Err(CallError::Unknown(error.to_string())),
-        Err(_) => Err(CallError::Unknown(format!("timed out after {} s", CALL_TIMEOUT.as_secs()))),
+        Err(_) => Err(CallError::Unknown(format!("timed out after {time:?}"))),
     }
 }
 

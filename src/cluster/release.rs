@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::apply::{Outcome, PodAddress, Writer};
 use super::cache::Cache;
+use super::mandate::Mandate;
 use super::scope::{Scope, request_path};
 use super::snapshot::Marked;
 use super::{CallError, FIELD_MANAGER, call, watch};
@@ -107,6 +108,7 @@ pub async fn release_all(
     client: &Client,
     scope: &Scope,
     selectors: Selectors,
+    mandate: &Mandate,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let cache = Arc::new(Cache::default());
@@ -119,8 +121,9 @@ pub async fn release_all(
         tokio::spawn(watch::run(client.clone(), path("pods"), pods, watches.clone()));
         tokio::spawn(watch::run(client.clone(), path("services"), services, watches.clone()));
     }
+    let (metrics, tasks) = (Metrics::new(), TaskTracker::new());
     let writer =
-        Writer::new(client.clone(), Arc::clone(&cache), Metrics::new(), TaskTracker::new(), watches.clone());
+        Writer::new(client.clone(), Arc::clone(&cache), mandate.clone(), metrics, tasks, watches.clone());
     let work = async {
         while !cache.synced() {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -12,6 +12,7 @@ use kubervisor_core::traffic::Traffic;
 
 use super::cache::{Cache, Governor, LabelSet, Namespace, Pod, Service, State};
 use super::disruptions;
+use super::mandate::Withheld;
 use super::slim::SlimPod;
 use crate::api::{Cost, TrafficLabel, key, traffic};
 
@@ -110,6 +111,8 @@ pub enum NotSent {
     Late,
     /// Not exactly one KubervisorService governs it.
     Contested,
+    /// This process may not act, or not so.
+    Withheld(Withheld),
     /// The fleet as it stands now has too few serving pods.
     Floor {
         /// Members that would serve.
@@ -192,6 +195,17 @@ impl Cache {
     /// The server said for sure that a write was not carried out.
     pub fn refused(&self, uid: &str) {
         self.lock().assumed.refused(uid);
+    }
+
+    /// Nobody knows how a write ended.
+    pub fn doubt(&self, uid: &str) {
+        self.lock().assumed.doubt(uid);
+    }
+
+    /// Writes of which nobody knows how they ended: they may be carried out yet.
+    #[must_use]
+    pub fn doubtful(&self) -> usize {
+        self.lock().assumed.doubtful()
     }
 
     /// What the server itself said of a pod, where it is newer than what the watch has shown.

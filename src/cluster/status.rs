@@ -16,12 +16,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::apply::Identity;
+use super::mandate::Mandate;
 use super::snapshot::ServiceView;
 use super::{CallError, call};
 use crate::api::{
-    BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorService, KubervisorServiceStatus,
-    PodCount, State,
+    BreakerStatus, Condition, CutStatus, FleetStatus, Identity, KillStatus, KubervisorService,
+    KubervisorServiceStatus, PodCount, State,
 };
 
 /// Rows of cut pods in a status.
@@ -100,7 +100,7 @@ impl Facts<'_> {
         let all_blind = self.report.is_some_and(|r| !r.breakers.is_empty() && blind == r.breakers.len());
         if self.has("Conflict") {
             State::Conflict
-        } else if self.has("StaleView") || self.has("Unchecked") || all_blind {
+        } else if ["StaleView", "Unchecked", "Held", "Lease"].iter().any(|gate| self.has(gate)) || all_blind {
             State::Held
         } else if self.has("DryRun") {
             State::DryRun
@@ -283,6 +283,7 @@ pub struct StatusWriter {
     pause: Duration,
     uid: String,
     calls: Arc<Semaphore>,
+    mandate: Mandate,
 }
 
 impl StatusWriter {
@@ -291,6 +292,7 @@ impl StatusWriter {
     pub fn new(
         client: Client,
         calls: Arc<Semaphore>,
+        mandate: Mandate,
         id: &Identity,
         stored: KubervisorServiceStatus,
     ) -> Self {
@@ -304,6 +306,7 @@ impl StatusWriter {
             pause: RETRY,
             uid: id.uid.to_string(),
             calls,
+            mandate,
         }
     }
 
@@ -385,6 +388,7 @@ impl StatusWriter {
         let params =
             PatchParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PatchParams::default() };
         let _turn = self.calls.acquire().await.map_err(|e| CallError::NotSent(e.to_string()))?;
+        self.mandate.may_write().map_err(|why| CallError::NotSent(why.as_str().into()))?;
         let answer = call(self.api.patch_status(&self.name, &params, &Patch::Merge(patch))).await;
         self.doubtful |= answer.as_ref().is_err_and(|error| !error.definite());
         let answer = answer?;

@@ -32,7 +32,7 @@ const LIST_AGAIN: Duration = Duration::from_mins(10);
 /// The server closes a watch by itself; a connection that outlives its time by this much is dead.
 const GRACE: Duration = Duration::from_secs(5);
 /// Objects in a page, where pages are needed.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(15));
 /// Marks the bookmark that ends a streamed list.
@@ -323,20 +323,21 @@ impl Watch {
     }
 }
 
+/// A page of a list.
 #[derive(Deserialize)]
-struct Page<T> {
-    metadata: PageMeta,
+pub(super) struct Page<T> {
+    pub(super) metadata: PageMeta,
     #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PageMeta {
+pub(super) struct PageMeta {
     #[serde(default)]
     resource_version: String,
     #[serde(rename = "continue", default)]
-    continue_: Option<String>,
+    pub(super) continue_: Option<String>,
 }
 
 enum WatchError {

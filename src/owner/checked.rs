@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Parts;
-use crate::cluster::apply::Identity;
+use crate::api::Identity;
 use crate::cluster::workloads::faults;
 
 /// A workload may come without any change of spec or Service.

@@ -34,12 +34,13 @@ use tokio_util::task::TaskTracker;
 use self::breaker::{Answered, Answers, Asking};
 use self::checked::{Checked, Known};
 use self::kills::Kills;
-use crate::api::{KubervisorServiceStatus, Parsed};
+use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
-use crate::cluster::apply::{Identity, Writer};
+use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
 use crate::cluster::disruptions;
 use crate::cluster::events::Events;
+use crate::cluster::mandate::Mandate;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::free;
 use crate::cluster::snapshot::{Marked, ServiceView, View};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub cache: Arc<Cache>,
     /// Writes to pods.
     pub writer: Writer,
+    /// The right to act; the writer asks for it too.
+    pub mandate: Mandate,
     /// The set of KubervisorServices.
     pub registry: Arc<Registry>,
     /// Everything that is spawned, so that the end can wait for it.
@@ -163,6 +166,7 @@ impl Owner {
             status: StatusWriter::new(
                 parts.client.clone(),
                 Arc::clone(&parts.calls),
+                parts.mandate.clone(),
                 &id,
                 inbox.stored.clone(),
             ),
@@ -254,11 +258,16 @@ impl Owner {
         self.kills.forget_old(now.mono);
         let mut next = IDLE_TICK;
         let mut news = false;
+        // Without the Lease it goes on judging, so that its memory is whole when it has it again, and does nothing.
+        let acts = self.parts.mandate.may_write().is_ok();
         if self.evaluates(&view) {
             let mut plan = self.decide(&view, answers, now);
             self.count_refusals(&plan);
             // The oldest one that reaches a pod keeps its returns, and nobody else acts on it.
             plan.actions.retain(|action| !view.elders.contains(&action.uid));
+            if !acts {
+                plan.actions.clear();
+            }
             news |= self.carry_out(&plan, answers, now).await;
             if let Some(due) = plan.next_due {
                 next = next.min(due.saturating_sub(self.parts.now().mono));
@@ -268,12 +277,17 @@ impl Owner {
             self.report = None;
             self.parts.metrics.idle(&self.id, &self.breaker_names());
         }
-        news |= self.free_unheld(&view, now).await;
+        if acts {
+            news |= self.free_unheld(&view, now).await;
+        }
         // What was done shows in the next view, and what was not done is decided again on it.
         if news {
             next = next.min(FLEET_TICKS_EVERY);
         }
         self.tell(&view, now);
+        if !acts {
+            return FLEET_TICKS_EVERY;
+        }
         next.min(self.write_status(&view).await).max(Duration::from_millis(10))
     }
 
@@ -382,6 +396,7 @@ impl Owner {
         if view.service == (ServiceView::Usable { activated: false }) {
             gates.push(Gate::NotActivated);
         }
+        gates.extend(self.parts.mandate.gate(&self.id.namespace));
         gates
     }
 

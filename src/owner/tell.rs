@@ -74,12 +74,12 @@ impl Owner {
         }
     }
 
-    /// Dry run and a missing key are wishes of the user, not news.
+    /// Dry run and a missing key are wishes of the user, not news; the Lease is one news for all, in the log.
     fn gate_news(&mut self) -> Option<(Kind, String)> {
         let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
-        let held = gates
-            .iter()
-            .find(|g| !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked"));
+        let held = gates.iter().find(|g| {
+            !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked" | "Lease")
+        });
         let held = held.map(ToString::to_string);
         if held == self.last.held {
             return None;
@@ -89,6 +89,11 @@ impl Owner {
             Some(why) => (Kind::Held, why),
             None => (Kind::Released, "nothing holds any more".to_owned()),
         })
+    }
+
+    fn waits_for_lease(&self) -> bool {
+        let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
+        gates.iter().any(|gate| gate.as_str() == "Lease")
     }
 
     /// Faults of the spec, those that only the source could find included.
@@ -115,8 +120,8 @@ impl Owner {
         notes.extend(doubts.iter().map(|(breaker, text)| format!("{breaker}: {text}")));
         // The first moments are all doubt; told at every start, they would be two writes for each service.
         let budgets = self.parts.cache.budgets_known(&self.id.namespace);
-        let unsure =
-            matches!(self.checked.known(), Known::Nothing(_)) || budgets == disruptions::Known::NotYet;
+        let unchecked = matches!(self.checked.known(), Known::Nothing(_));
+        let unsure = unchecked || budgets == disruptions::Known::NotYet || self.waits_for_lease();
         let starting = unsure && self.since.elapsed() < FIRST_WORD;
         if starting && errors.is_empty() && view.service.fault().is_none() {
             return FIRST_WORD;

@@ -5,6 +5,7 @@ mod api_faults;
 mod disruptions;
 mod floor;
 mod hands;
+mod lease;
 mod main_job;
 mod originals;
 mod process;

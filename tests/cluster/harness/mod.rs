@@ -2,6 +2,7 @@
 
 mod controller;
 mod fake_source;
+mod lease;
 mod marks;
 mod observer;
 mod orchard;
@@ -14,6 +15,7 @@ mod troubled;
 
 pub use controller::Controller;
 pub use fake_source::{Fake, FakeSource, counts};
+pub use lease::BRIEF;
 pub use observer::Observer;
 pub use orchard::{Behaviour, Orchard, WELL};
 pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};

@@ -9,7 +9,8 @@ impl Shop {
     pub async fn release(&self, words: &[&str]) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubervisor"));
         let kubeconfig = self.cluster.kubeconfig("admin", None).unwrap();
-        command.args(["release", "--namespace", &self.namespace]).args(words).env("KUBECONFIG", kubeconfig);
+        command.args(["release", "--namespace", &self.namespace, "--lease-namespace", &self.namespace]);
+        command.args(words).env("KUBECONFIG", kubeconfig);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())

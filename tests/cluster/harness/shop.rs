@@ -109,7 +109,11 @@ impl Shop {
     pub fn controller_at(&self, server: Option<&str>) -> ControllerArgs {
         ControllerArgs {
             kubeconfig: self.kubeconfig(server),
-            args: vec![format!("--namespace={}", self.namespace)],
+            args: vec![
+                format!("--namespace={}", self.namespace),
+                // Every test has controllers of its own.
+                format!("--lease-namespace={}", self.namespace),
+            ],
         }
     }
 

@@ -36,6 +36,8 @@ pub struct PodWrite {
     pub code: u16,
     /// The version that it was decided on.
     pub version: String,
+    /// The epoch of the Lease that it was sent in.
+    pub epoch: Option<u64>,
 }
 
 impl PodWrite {
@@ -51,12 +53,15 @@ impl PodWrite {
             _ => step(&body["metadata"]),
         };
         let version = body["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        Self { time: record.time, pod: record.name.clone(), step, code: record.code, version }
+        let epoch = body["metadata"]["annotations"]["kubervisor.k8s.io/epoch"].as_str();
+        let epoch = epoch.and_then(|epoch| epoch.parse().ok());
+        Self { time: record.time, pod: record.name.clone(), step, code: record.code, version, epoch }
     }
 }
 
 fn step(meta: &Value) -> Step {
-    match (meta["labels"]["kubervisor/traffic"].as_str(), meta.get("annotations")) {
+    let restored = meta["annotations"].get("kubervisor.k8s.io/restored-at");
+    match (meta["labels"]["kubervisor/traffic"].as_str(), restored) {
         (Some("no"), _) => Step::Cut,
         (Some("pause"), _) => Step::Pause,
         (Some("yes"), Some(_)) => Step::Restore,

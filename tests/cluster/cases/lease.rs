@@ -1,0 +1,234 @@
+//! Of several controllers one acts, whatever happens to it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use localcluster::ProcessSignal;
+use serde_json::{Value, json};
+
+use crate::harness::rights::{documented_rules, documented_rules_without};
+use crate::harness::trace::{PodWrite, Step};
+use crate::harness::{BRIEF, Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+
+/// A write ends within this time, or counts as lost.
+const WRITE: Duration = Duration::from_secs(5);
+/// A takeover may come so much after the Lease has expired.
+const LATE: SignedDuration = SignedDuration::from_secs(1);
+
+fn long_cuts(source: &FakeSource) -> Value {
+    let mut breaker = custom_breaker("named", source);
+    breaker["activator"] = json!({"period": "4m"});
+    json!({"limits": {"maxCutRatio": 60, "maxCutsPerPeriod": "60%"}, "breakers": [breaker]})
+}
+
+async fn open(prefix: &str) -> (Shop, FakeSource) {
+    let shop = Shop::open(prefix, 0).await;
+    shop.bare_pods(6).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    (shop, source)
+}
+
+/// One that acts and one that waits, of the same flags.
+async fn pair(shop: &Shop) -> (Controller, Controller) {
+    let first = Controller::ready(&shop.controller().brief()).await;
+    eventually("the first leads", SOON, || async { leads(&first).await }).await;
+    (first, Controller::ready(&shop.controller().brief()).await)
+}
+
+async fn leads(controller: &Controller) -> bool {
+    controller.metric("kubervisor_leader", &[]).await > 0.5
+}
+
+/// Accepted writes to pods in this epoch of the Lease.
+async fn in_epoch(shop: &Shop, epoch: u64) -> Vec<PodWrite> {
+    let writes = shop.pod_writes().await;
+    writes.into_iter().filter(|write| write.accepted() && write.epoch == Some(epoch)).collect()
+}
+
+fn is(step: Step) -> impl Fn(&&PodWrite) -> bool {
+    move |write| write.step == step
+}
+
+fn span(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_controllers_one_acts_and_the_other_is_ready_and_waits() {
+    let (shop, source) = open("two").await;
+    let (first, second) = pair(&shop).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    source.name_bad(["pear-1"]);
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+    assert!(leads(&first).await && !leads(&second).await);
+    let log = second.log();
+    assert!(log.contains("another controller holds the Lease: we wait"), "{log}");
+    assert!(!log.contains("PodCut"), "{log}");
+    let writes = shop.pod_writes().await;
+    assert!(writes.iter().all(|write| write.epoch == Some(1)), "{writes:?}");
+    assert_eq!(shop.mark_of("pear-0", "kubervisor.k8s.io/epoch").await.unwrap(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_sigkill_the_other_returns_pods_when_the_lease_expires_and_cuts_only_after_the_wait() {
+    let (shop, source) = open("takeover").await;
+    let (first, _second) = pair(&shop).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    let holder = shop.holder().await;
+    first.kill();
+    let killed = Timestamp::now();
+    let last_sign = shop.lease().await.renew_time.unwrap().0;
+    shop.due_in("pear-0", 1).await;
+    source.name_bad(["pear-1"]);
+    let (_, taken) = shop.other_holder(&holder).await;
+    shop.cut_are(&["pear-1"]).await;
+    let took = taken.duration_since(killed);
+    let writes = in_epoch(&shop, 2).await;
+    let back = writes.iter().find(is(Step::Restore)).unwrap().time;
+    let cut = writes.iter().find(is(Step::Cut)).unwrap().time;
+    println!(
+        "killed; taken over after {took:.1?}, a return after {:.1?}, a cut after {:.1?}",
+        back.duration_since(killed),
+        cut.duration_since(killed)
+    );
+    assert!(took < span(BRIEF) + LATE, "{took:?}");
+    assert!(taken.duration_since(last_sign) >= span(BRIEF), "taken while it may still have written");
+    assert!(back < cut, "a return need not wait");
+    assert!(cut.duration_since(last_sign) >= span(BRIEF + WRITE), "cut while its writes may still land");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_end_hands_over_at_once() {
+    let (shop, source) = open("handover").await;
+    let usual = shop.controller();
+    let mut first = Controller::ready(&usual).await;
+    eventually("the first leads", SOON, || async { leads(&first).await }).await;
+    let _second = Controller::ready(&usual).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    let holder = shop.holder().await;
+    source.name_bad(["pear-1"]);
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+    source.name_bad(["pear-2"]);
+    first.signal(ProcessSignal::End);
+    let told = Timestamp::now();
+    assert!(first.ended().await);
+    let (_, taken) = shop.other_holder(&holder).await;
+    shop.cut_are(&["pear-0", "pear-1", "pear-2"]).await;
+    let took = taken.duration_since(told);
+    println!("told to end; taken over after {took:.1?}");
+    // The Lease would have lasted 15 s.
+    assert!(took < SignedDuration::from_secs(5), "{took:?}");
+    assert!(first.log().contains("the Lease is given up"), "{}", first.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes_in_mid_incident() {
+    let (shop, source) = open("asleep").await;
+    let account = shop.account().await;
+    shop.allow(&account, &documented_rules()).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let first = Controller::ready(&shop.controller_as(&account, &[&namespace]).brief()).await;
+    eventually("the first leads", SOON, || async { leads(&first).await }).await;
+    let second = Controller::ready(&shop.controller().brief()).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    let holder = shop.holder().await;
+    // Decisions are under way when it is stopped: a cut and a return are due.
+    shop.due_in("pear-0", 0).await;
+    source.name_bad(["pear-1", "pear-2"]);
+    first.signal(ProcessSignal::Freeze);
+    let (_, taken) = shop.other_holder(&holder).await;
+    let cut = || async { in_epoch(&shop, 2).await.iter().any(|write| write.step == Step::Cut) };
+    eventually("the second cuts", SOON, cut).await;
+    source.name_bad(["pear-1", "pear-2", "pear-3"]);
+    first.signal(ProcessSignal::Thaw);
+    let awake = || async { first.log().contains("another controller holds the Lease: we wait") };
+    eventually("the first knows", SOON, awake).await;
+    let until = source.answers() + 5;
+    eventually("it goes on", SOON, || async { source.answers() >= until }).await;
+    let late = shop.writes_by(&account.user, taken).await;
+    let late: Vec<_> = late.iter().filter(|write| write.code < 300 && write.resource != "events").collect();
+    println!("{} accepted writes of the one that slept", late.len());
+    assert!(late.is_empty(), "{late:?}");
+    assert!(leads(&second).await && !leads(&first).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_holds_cuts_with_its_reason_and_no_return() {
+    let (shop, source) = open("freeze").await;
+    let _controller = Controller::ready(&shop.controller().brief()).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    shop.freeze(Some("the harvest is on")).await;
+    shop.state_is("Held").await;
+    let (_, reason, told) = shop.condition("Held").await;
+    assert_eq!(reason, "Held");
+    assert!(told.contains("the harvest is on"), "{told}");
+    shop.told("Held", "the harvest is on").await;
+    source.name_bad(["pear-1", "pear-2"]);
+    shop.due_in("pear-0", 0).await;
+    shop.cut_are(&[]).await;
+    let uncut = || async { shop.labelled("no").await.is_empty() };
+    throughout("nobody is cut", Duration::from_secs(5), uncut).await;
+    shop.freeze(None).await;
+    shop.cut_are(&["pear-1", "pear-2"]).await;
+    shop.state_is("Running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_the_lease_nothing_is_done_and_that_is_said() {
+    let (shop, source) = open("no-lease").await;
+    let account = shop.account().await;
+    shop.allow(&account, &documented_rules_without("get", "leases")).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let controller = Controller::ready(&shop.controller_as(&account, &[&namespace]).brief()).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    let says = || async { controller.log().contains("it takes the rights to get, create and patch leases") };
+    eventually("it says so", SOON, says).await;
+    let uncut = || async { shop.labelled("no").await.is_empty() };
+    throughout("nobody is cut", Duration::from_secs(4), uncut).await;
+    shop.allow(&account, &documented_rules()).await;
+    shop.cut_are(&["pear-0"]).await;
+    shop.allow(&account, &documented_rules_without("patch", "leases")).await;
+    eventually("it no longer leads", SOON, || async { !leads(&controller).await }).await;
+    source.name_bad(["pear-1"]);
+    let same = || async { shop.labelled("no").await == ["pear-0"] };
+    throughout("nothing is done", Duration::from_secs(4), same).await;
+    assert_eq!(shop.writes_by(&account.user, Timestamp::now()).await, []);
+    shop.allow(&account, &documented_rules()).await;
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_meanwhile() {
+    let (shop, source) = open("seized").await;
+    let controller = Controller::ready(&shop.controller().brief()).await;
+    source.name_bad(["pear-0", "pear-1"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+    let holder = shop.holder().await;
+    let (succeeded, said) = shop.release(&["--accept-dark"]).await;
+    let ended = Timestamp::now();
+    assert!(succeeded, "{said}");
+    assert_ne!(shop.holder().await, holder);
+    let freed = shop.pod_writes_by("admin").await;
+    let first = freed.iter().find(|write| write.epoch == Some(2)).unwrap().time;
+    let writes = shop.writes_by("controller", first).await;
+    let writes: Vec<_> = writes.iter().filter(|w| w.code < 300 && w.time < ended).collect();
+    assert!(writes.iter().all(|write| write.resource == "events"), "{writes:?}");
+    assert!(shop.labelled("no").await.is_empty());
+    assert!(!leads(&controller).await);
+    // It was not stopped, so in the end it acts again.
+    shop.cut_are(&["pear-0", "pear-1"]).await;
+    let waited = in_epoch(&shop, 3).await[0].time.duration_since(ended);
+    assert!(waited > SignedDuration::from_secs(3), "it acts again {waited:?} after the end");
+}
