@@ -16,12 +16,14 @@ use crate::verdict::{Evidence, Verdict};
 pub struct Proposal<'a> {
     /// Who.
     pub member: &'a Member,
-    /// By which breaker: of several, the one with the greatest severity.
+    /// By which breaker: of several, the one with the greatest severity, those that are sure first.
     pub breaker: &'a BreakerPolicy,
     /// How far beyond the rule.
     pub severity: f64,
     /// The numbers.
     pub evidence: Evidence,
+    /// Anomalous verdicts that count, where they are too few.
+    pub unconfirmed: Option<u8>,
 }
 
 /// The verdicts of one breaker, in the order of the fleet's members.
@@ -31,6 +33,8 @@ pub struct Judged<'a> {
     pub breaker: &'a BreakerPolicy,
     /// One for each member.
     pub verdicts: Vec<Verdict>,
+    /// One for each member: anomalous verdicts that count, where they do not yet confirm.
+    pub unconfirmed: Vec<Option<u8>>,
 }
 
 /// One proposal for each serving member that is anomalous: worst first, then more strikes, younger, name, so that
@@ -50,11 +54,22 @@ fn worst<'a>(index: usize, member: &'a Member, judged: &[Judged<'a>]) -> Option<
     }
     let proposal = |j: &Judged<'a>| match j.verdicts.get(index) {
         Some(Verdict::Anomalous { severity, evidence }) => {
-            Some(Proposal { member, breaker: j.breaker, severity: *severity, evidence: *evidence })
+            let unconfirmed = j.unconfirmed.get(index).copied().flatten();
+            Some(Proposal {
+                member,
+                breaker: j.breaker,
+                severity: *severity,
+                evidence: *evidence,
+                unconfirmed,
+            })
         }
         Some(Verdict::Healthy | Verdict::Unknown(_)) | None => None,
     };
-    judged.iter().filter_map(proposal).max_by(|a, b| a.severity.total_cmp(&b.severity))
+    let sure = |p: &Proposal<'_>| p.unconfirmed.is_none();
+    let stronger = |a: &Proposal<'_>, b: &Proposal<'_>| {
+        sure(a).cmp(&sure(b)).then_with(|| a.severity.total_cmp(&b.severity))
+    };
+    judged.iter().filter_map(proposal).max_by(stronger)
 }
 
 fn order(a: &Proposal<'_>, b: &Proposal<'_>) -> Ordering {
@@ -70,6 +85,11 @@ mod tests {
     use super::*;
     use crate::fixtures::{breaker, custom, fleet_of, open};
 
+    fn judged(breaker: &BreakerPolicy, verdicts: Vec<Verdict>) -> Judged<'_> {
+        let unconfirmed = vec![None; verdicts.len()];
+        Judged { breaker, verdicts, unconfirmed }
+    }
+
     fn bad(severity: f64) -> Verdict {
         Verdict::Anomalous { severity, evidence: Evidence::Named }
     }
@@ -78,8 +98,7 @@ mod tests {
     fn the_worst_comes_first_and_ties_are_broken_by_name() {
         let fleet = fleet_of(vec![open("ant"), open("bee"), open("cat"), open("dog")]);
         let rule = breaker("b", custom());
-        let judged =
-            [Judged { breaker: &rule, verdicts: vec![bad(2.0), Verdict::Healthy, bad(9.0), bad(2.0)] }];
+        let judged = [judged(&rule, vec![bad(2.0), Verdict::Healthy, bad(9.0), bad(2.0)])];
         let names: Vec<_> = propose(&fleet, &judged).iter().map(|p| p.member.name.to_string()).collect();
         assert_eq!(names, ["cat", "ant", "dog"]);
     }
@@ -88,10 +107,7 @@ mod tests {
     fn a_pod_is_proposed_once_by_the_breaker_with_the_greatest_severity() {
         let fleet = fleet_of(vec![open("ant")]);
         let (mild, harsh) = (breaker("mild", custom()), breaker("harsh", custom()));
-        let judged = [
-            Judged { breaker: &mild, verdicts: vec![bad(1.5)] },
-            Judged { breaker: &harsh, verdicts: vec![bad(7.0)] },
-        ];
+        let judged = [judged(&mild, vec![bad(1.5)]), judged(&harsh, vec![bad(7.0)])];
         let proposals = propose(&fleet, &judged);
         assert_eq!(proposals.len(), 1);
         assert_eq!(&*proposals[0].breaker.name, "harsh");
@@ -101,6 +117,6 @@ mod tests {
     fn a_pod_that_does_not_serve_is_not_proposed() {
         let fleet = fleet_of(vec![Member { ready: false, ..open("ant") }]);
         let rule = breaker("b", custom());
-        assert!(propose(&fleet, &[Judged { breaker: &rule, verdicts: vec![bad(9.0)] }]).is_empty());
+        assert!(propose(&fleet, &[judged(&rule, vec![bad(9.0)])]).is_empty());
     }
 }

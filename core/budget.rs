@@ -8,7 +8,8 @@ use std::fmt;
 use crate::fleet::{Fleet, Member};
 use crate::policy::{BreakerPolicy, ServicePolicy, share};
 
-/// Members that must keep traffic, over a fleet of `n`: the strictest of all breakers, ratios rounded up.
+/// Members that must keep traffic, over a fleet of `n`: the strictest of the enforcing breakers, ratios rounded
+/// up.
 ///
 /// Counts every member, cut ones included: a floor over the pods still serving shrinks with each tick.
 #[must_use]
@@ -17,7 +18,7 @@ pub fn floor(policy: &ServicePolicy, n: u32) -> u32 {
         let by_ratio = b.floor.percent.map_or(0, |percent| share_rounded_up(n, percent));
         b.floor.count.unwrap_or(1).max(by_ratio)
     };
-    policy.breakers.iter().map(of).max().unwrap_or(1).max(1)
+    policy.enforcing().map(of).max().unwrap_or(1).max(1)
 }
 
 fn share_rounded_up(n: u32, percent: u32) -> u32 {
@@ -131,6 +132,29 @@ impl fmt::Display for Budget {
     }
 }
 
+/// Why this policy could not cut one pod of `n` even if all the others were well: the sum, in words. `None` where it
+/// could.
+#[must_use]
+pub fn inert(policy: &ServicePolicy, n: u32) -> Option<String> {
+    let floor = floor(policy, n);
+    let max_out = share(n, policy.limits.max_cut_percent);
+    if n > 0 && policy.enforcing().all(|b| !large_enough(n, b)) {
+        return Some(format!("N = {n}: no breaker touches a fleet this small"));
+    }
+    if n > 0 && floor >= n {
+        let ratio = policy.enforcing().filter_map(|b| b.floor.percent).max().unwrap_or(0);
+        let by_ratio = share_rounded_up(n, ratio) == floor;
+        let sum = if by_ratio { format!("ceil({ratio} % of {n})") } else { "minPodsAvailableCount".into() };
+        return Some(format!("N = {n}, floor {sum} = {floor}"));
+    }
+    let percent = policy.limits.max_cut_percent;
+    if n > 0 && max_out == 0 {
+        return Some(format!("N = {n}, maxCutRatio: floor({percent} % of {n}) = 0"));
+    }
+    let per_period = policy.limits.cuts_per_period.pods(n);
+    (n > 0 && per_period == 0).then(|| format!("N = {n}, maxCutsPerPeriod: 0"))
+}
+
 /// Whether a fleet of `size` may be touched by `breaker` at all. One pod is never cut. Of two, only where somebody
 /// set minPodsAvailableCount to 1 or less, and only by a rule that does not compare pods: between two, nobody can
 /// tell which one is odd.
@@ -159,6 +183,27 @@ mod tests {
         let policy = policy_of(vec![floors(None, Some(67)), floors(Some(4), None)]);
         assert_eq!(floor(&policy, 3), 4);
         assert_eq!(floor(&policy, 10), 7);
+    }
+
+    #[test]
+    fn a_policy_that_can_cut_nothing_says_so_with_its_sum() {
+        let sum = |breaker, n| inert(&policy_of(vec![breaker]), n);
+        assert_eq!(sum(floors(None, Some(67)), 3).as_deref(), Some("N = 3, floor ceil(67 % of 3) = 3"));
+        assert_eq!(sum(floors(Some(4), None), 4).as_deref(), Some("N = 4, floor minPodsAvailableCount = 4"));
+        assert_eq!(
+            sum(floors(None, None), 1).as_deref(),
+            Some("N = 1: no breaker touches a fleet this small")
+        );
+        assert_eq!(sum(floors(Some(1), Some(50)), 10), None);
+        let mut narrow = policy_of(vec![floors(None, None)]);
+        narrow.limits.max_cut_percent = 20;
+        assert_eq!(inert(&narrow, 4).as_deref(), Some("N = 4, maxCutRatio: floor(20 % of 4) = 0"));
+    }
+
+    #[test]
+    fn a_breaker_that_only_shows_adds_to_no_floor() {
+        let shows = BreakerPolicy { enforced: false, ..floors(Some(9), None) };
+        assert_eq!(floor(&policy_of(vec![shows, floors(Some(2), None)]), 10), 2);
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Scene {
         for action in &plan.actions {
             let now = self.now;
             self.memory.record(&action.uid, action.what.step(), true, now);
-            apply(self.members.iter_mut().find(|m| m.uid == action.uid).unwrap(), &action.what);
+            apply(self.members.iter_mut().find(|m| m.uid == action.uid).unwrap(), &action.what, now);
         }
     }
 
@@ -231,7 +231,7 @@ impl Scene {
 }
 
 /// What a step leaves on a pod, on a Service that holds the key.
-pub(crate) fn apply(member: &mut Member, what: &What) {
+pub(crate) fn apply(member: &mut Member, what: &What, now: Now) {
     match what {
         What::Cut(order) => {
             let breaker = Some(Arc::clone(&order.breaker));
@@ -240,7 +240,13 @@ pub(crate) fn apply(member: &mut Member, what: &What) {
             (member.traffic, member.reached) = (Traffic::Cut(cut), false);
             member.strikes = order.strikes.clone();
         }
-        What::Restore(_) => (member.traffic, member.reached) = (Traffic::Open, true),
+        What::KeepOut => (member.traffic, member.reached) = (Traffic::KeptOut, false),
+        What::Restore { strikes, .. } => {
+            (member.traffic, member.reached) = (Traffic::Open, true);
+            member.strikes = strikes.clone().unwrap_or_else(|| member.strikes.clone());
+            member.restored_at = Some(now.wall);
+        }
+        What::Forgive(strikes) => member.strikes = strikes.clone(),
         What::Pause { .. } => (member.traffic, member.reached) = (Traffic::Paused, false),
         What::Evict { .. } => member.terminating = true,
     }
@@ -260,7 +266,7 @@ pub(crate) fn why<'a>(plan: &'a Plan, pod: &str) -> Option<&'a Why> {
 /// Why a plan puts this pod back.
 pub(crate) fn back(plan: &Plan, pod: &str) -> Option<RestoreReason> {
     plan.actions.iter().find(|a| &*a.pod == pod).and_then(|a| match a.what {
-        What::Restore(reason) => Some(reason),
-        What::Cut(_) | What::Pause { .. } | What::Evict { .. } => None,
+        What::Restore { reason, .. } => Some(reason),
+        What::Cut(_) | What::KeepOut | What::Pause { .. } | What::Evict { .. } | What::Forgive(_) => None,
     })
 }

@@ -125,10 +125,18 @@ impl Member {
     #[must_use]
     pub fn out(&self) -> bool {
         let marked = match self.traffic {
-            Traffic::Cut(_) | Traffic::CutByHand | Traffic::Paused => true,
+            Traffic::Cut(_) | Traffic::KeptOut | Traffic::CutByHand | Traffic::Paused => true,
             Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => false,
         };
         marked || self.in_flight.is_some_and(Move::spends)
+    }
+
+    /// Whether `step` is a legal move for it: drawn, or a return that a person asks for.
+    #[must_use]
+    pub fn may(&self, step: Move) -> bool {
+        let asked = step == Move::Restore && self.wish == Some(Wish::Serve);
+        let aside = matches!(self.traffic, Traffic::Paused | Traffic::CutByHand);
+        self.traffic.allows(step) || (asked && aside)
     }
 
     /// Time since it became Ready, 0 where the stored time lies ahead of `now`.

@@ -41,6 +41,29 @@ pub enum Gate {
         /// What it waits for.
         why: Arc<str>,
     },
+    /// Too many pods are anomalous at once.
+    Storm {
+        /// Anomalous ones, and those that are cut.
+        anomalous: u32,
+        /// Of so many.
+        of: u32,
+        /// Percent that is tolerated.
+        limit: u32,
+    },
+    /// Cuts of ours overloaded the rest: the last ones were taken back.
+    Overload {
+        /// When new cuts are allowed again.
+        until: Timestamp,
+    },
+    /// This breaker sees too few of the pods that serve.
+    LowCoverage {
+        /// The breaker.
+        breaker: Arc<str>,
+        /// Serving pods with a series.
+        seen: u32,
+        /// Serving pods.
+        serving: u32,
+    },
     /// The source of this breaker failed, fell silent, or has not answered since the start.
     Blind {
         /// The breaker.
@@ -49,6 +72,22 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// Every word of [`Gate::as_str`].
+    pub const WORDS: [&str; 12] = [
+        "StaleView",
+        "Conflict",
+        "InvalidSpec",
+        "Unchecked",
+        "NotActivated",
+        "DryRun",
+        "Held",
+        "Lease",
+        "Storm",
+        "Overload",
+        "LowCoverage",
+        "Blind",
+    ];
+
     /// One word for conditions and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -61,15 +100,18 @@ impl Gate {
             Self::DryRun => "DryRun",
             Self::Held { .. } => "Held",
             Self::Lease { .. } => "Lease",
+            Self::Storm { .. } => "Storm",
+            Self::Overload { .. } => "Overload",
+            Self::LowCoverage { .. } => "LowCoverage",
             Self::Blind { .. } => "Blind",
         }
     }
 
-    /// Whether it holds what `breaker` wants.
+    /// The breaker that it holds; `None` where it holds all.
     #[must_use]
-    pub fn holds(&self, breaker: &str) -> bool {
+    pub fn breaker(&self) -> Option<&str> {
         match self {
-            Self::Blind { breaker: blind } => &**blind == breaker,
+            Self::Blind { breaker } | Self::LowCoverage { breaker, .. } => Some(breaker),
             Self::StaleView { .. }
             | Self::Conflict { .. }
             | Self::InvalidSpec
@@ -77,7 +119,53 @@ impl Gate {
             | Self::NotActivated
             | Self::DryRun
             | Self::Held { .. }
-            | Self::Lease { .. } => true,
+            | Self::Lease { .. }
+            | Self::Storm { .. }
+            | Self::Overload { .. } => None,
+        }
+    }
+
+    /// Whether it holds what `breaker` wants.
+    #[must_use]
+    pub fn holds(&self, breaker: &str) -> bool {
+        self.breaker().is_none_or(|own| own == breaker)
+    }
+
+    /// Whether it doubts the evidence, rather than the view, the spec or the right to act: what a person asks for needs
+    /// no evidence.
+    #[must_use]
+    pub fn doubts_evidence(&self) -> bool {
+        match self {
+            Self::Blind { .. } | Self::LowCoverage { .. } | Self::Storm { .. } | Self::Overload { .. } => {
+                true
+            }
+            Self::StaleView { .. }
+            | Self::Conflict { .. }
+            | Self::InvalidSpec
+            | Self::Unchecked { .. }
+            | Self::NotActivated
+            | Self::DryRun
+            | Self::Held { .. }
+            | Self::Lease { .. } => false,
+        }
+    }
+
+    /// When it ends at the latest, where that is known.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Held { until, .. } => *until,
+            Self::Overload { until } => Some(*until),
+            Self::StaleView { .. }
+            | Self::Conflict { .. }
+            | Self::InvalidSpec
+            | Self::Unchecked { .. }
+            | Self::NotActivated
+            | Self::DryRun
+            | Self::Lease { .. }
+            | Self::Storm { .. }
+            | Self::LowCoverage { .. }
+            | Self::Blind { .. } => None,
         }
     }
 }
@@ -111,9 +199,21 @@ impl fmt::Display for Gate {
                 )
             }
             Self::DryRun => write!(f, "dry run"),
+            Self::Lease { why } => f.write_str(why),
             Self::Held { reason, until: None } => write!(f, "held: {reason}"),
             Self::Held { reason, until: Some(until) } => write!(f, "held until {until}: {reason}"),
-            Self::Lease { why } => f.write_str(why),
+            Self::Storm { anomalous, of, limit } => write!(
+                f,
+                "{anomalous} of {of} pods are anomalous or cut, more than {limit} %: cutting cannot mend what all share"
+            ),
+            Self::Overload { until } => write!(
+                f,
+                "pods that were healthy failed under the load of those that were cut: nothing new is cut until {until}"
+            ),
+            Self::LowCoverage { breaker, seen, serving } => write!(
+                f,
+                "breaker {breaker} sees {seen} of {serving} serving pods: its source may know a part of the fleet only"
+            ),
             Self::Blind { breaker } => write!(f, "the source of breaker {breaker} gives no answer to go by"),
         }
     }
@@ -122,6 +222,26 @@ impl fmt::Display for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_gate_has_its_word_among_the_words() {
+        let (breaker, name): (Arc<str>, Arc<str>) = ("b".into(), "n".into());
+        let all = [
+            Gate::StaleView { resource: "pods" },
+            Gate::Conflict { with: name.clone() },
+            Gate::InvalidSpec,
+            Gate::Unchecked { why: name.clone() },
+            Gate::NotActivated,
+            Gate::DryRun,
+            Gate::Held { reason: name, until: None },
+            Gate::Lease { why: breaker.clone() },
+            Gate::Storm { anomalous: 6, of: 9, limit: 50 },
+            Gate::Overload { until: Timestamp::UNIX_EPOCH },
+            Gate::LowCoverage { breaker: breaker.clone(), seen: 1, serving: 9 },
+            Gate::Blind { breaker },
+        ];
+        assert_eq!(all.map(|gate| gate.as_str()), Gate::WORDS);
+    }
 
     #[test]
     fn a_blind_breaker_holds_only_itself() {

@@ -12,11 +12,14 @@ use jiff::Timestamp;
 use crate::Now;
 use crate::activator::{activator_of, remaining};
 use crate::fleet::{Capacity, Member, count};
-use crate::plan::BreakerReport;
+use crate::known::Known;
+use crate::probation::Returned;
+use crate::storm::Storm;
 use crate::tick::Input;
 use crate::traffic::{Cut, Move, Traffic};
-use crate::verdict::{Unknown, Verdict};
 
+/// A return longer ago than this, read at start, is no news: settled and proven, or never to be.
+const OLD_RETURN: Duration = Duration::from_mins(10);
 /// Longest pause between two tries of a write that was refused.
 const LONGEST_HOLD_OFF: Duration = Duration::from_mins(1);
 
@@ -25,7 +28,12 @@ const LONGEST_HOLD_OFF: Duration = Duration::from_mins(1);
 pub struct Memory {
     /// N.
     pub capacity: Capacity,
-    pub(crate) breakers: BTreeMap<Arc<str>, BreakerMemory>,
+    pub(crate) breakers: BTreeMap<Arc<str>, Known>,
+    pub(crate) storm: Storm,
+    /// Members that were out when the pods that now wait for their return began to wait.
+    pub(crate) queue: u32,
+    /// Answered ticks in a row with room for a cut.
+    pub(crate) roomy: u8,
     pub(crate) pods: BTreeMap<Arc<str>, PodMemory>,
     /// Age of every eviction stored in the status, by uid and stored time.
     kills: BTreeMap<(Arc<str>, Timestamp), Since>,
@@ -55,15 +63,6 @@ impl Since {
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct BreakerMemory {
-    pub(crate) blind: bool,
-    /// Its last answer wanted a cut that the floor forbade.
-    pub(crate) floor_reached: bool,
-    had_series: bool,
-    pub(crate) report: BreakerReport,
-}
-
 /// When a cut was made and when it ends, as written on the pod.
 type Stored = (Option<Timestamp>, Option<Timestamp>);
 
@@ -83,6 +82,10 @@ pub(crate) struct PodMemory {
     /// Since when it is Ready, and the stored time that it was read from.
     ready: Option<(Timestamp, Since)>,
     pub(crate) been_ready: bool,
+    /// Its last return, and the stored time that it was read from.
+    returned: Option<(Timestamp, Returned)>,
+    /// It came back for the floor.
+    pub(crate) repaired: bool,
     /// Writes refused in a row, and the time before which there is no next try.
     failures: u32,
     pub(crate) not_before: Duration,
@@ -141,6 +144,9 @@ impl Memory {
             let pod = self.pods.entry(Arc::clone(&member.uid)).or_default();
             pod.note_ready(member, *now, self.begun);
             pod.note_traffic(member, input, self.begun);
+            if pod.note_return(member, *now, self.begun) {
+                self.breakers.values_mut().for_each(|known| known.forget(&member.uid));
+            }
         }
         self.kills.retain(|(uid, at), _| kills.iter().any(|k| k.uid == *uid && k.at == *at));
         for kill in *kills {
@@ -159,10 +165,27 @@ impl Memory {
         count(self.kills.iter().filter(counts).count())
     }
 
+    /// Age of the last eviction within `window` of another pod than `uid`.
+    pub(crate) fn last_kill(&self, uid: &Arc<str>, window: Duration, now: Duration) -> Option<Duration> {
+        let others = self.kills.iter().filter(|((killed, _), _)| killed != uid);
+        others.map(|(_, since)| since.age(now)).filter(|age| *age < window).min()
+    }
+
     /// This cut is about to be sent.
     pub(crate) fn plan_cut(&mut self, uid: &Arc<str>, now: Now) {
         let pod = self.pods.entry(Arc::clone(uid)).or_default();
         (pod.planned, pod.sent) = (Some(now), true);
+        pod.repaired = false;
+        self.breakers.values_mut().for_each(|known| known.forget(uid));
+    }
+
+    /// It comes back for the floor: no strike, and no cut again before there is room.
+    pub(crate) fn plan_repair(&mut self, uid: &Arc<str>) {
+        self.pods.entry(Arc::clone(uid)).or_default().repaired = true;
+    }
+
+    pub(crate) fn returned(&mut self, uid: &str) -> Option<&mut Returned> {
+        self.pods.get_mut(uid).and_then(|pod| pod.returned.as_mut()).map(|(_, returned)| returned)
     }
 
     /// Cuts of ours within the window: by what this process remembers and by what stands on the pods, so that
@@ -185,6 +208,8 @@ impl Memory {
             quiet_until: None,
             ready: None,
             been_ready: false,
+            returned: None,
+            repaired: false,
             failures: 0,
             not_before: Duration::ZERO,
         };
@@ -225,11 +250,44 @@ impl PodMemory {
                 }
                 self.due = None;
             }
-            Traffic::Unlabelled | Traffic::Open | Traffic::CutByHand | Traffic::Paused | Traffic::Odd => {
+            Traffic::Unlabelled
+            | Traffic::Open
+            | Traffic::KeptOut
+            | Traffic::CutByHand
+            | Traffic::Paused
+            | Traffic::Odd => {
                 self.due = None;
                 self.undone = None;
             }
         }
+    }
+
+    /// Whether this return is news.
+    fn note_return(&mut self, member: &Member, now: Now, begun: bool) -> bool {
+        let open = matches!(member.traffic, Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_));
+        let Some(at) = member.restored_at.filter(|_| open) else { return false };
+        if self.returned.is_some_and(|(known, _)| known == at) {
+            return false;
+        }
+        let since = if begun { Since::new(now.mono) } else { Since::stored(at, now) };
+        let age = since.age(now.mono);
+        let ago = |age: Duration| now.mono.saturating_sub(age);
+        let mut returned = Returned::new(ago(age), self.cut.map(|(_, cut)| ago(cut.age(now.mono))));
+        if age >= OLD_RETURN {
+            returned.trust();
+        }
+        self.returned = Some((at, returned));
+        true
+    }
+
+    /// Its last return.
+    pub(crate) fn return_of(&self) -> Option<&Returned> {
+        self.returned.as_ref().map(|(_, returned)| returned)
+    }
+
+    /// Age of its last cut.
+    pub(crate) fn cut_age(&self, now: Duration) -> Option<Duration> {
+        self.cut.map(|(_, since)| since.age(now))
     }
 
     fn note_cut(&mut self, cut: &Cut, now: Now, begun: bool) {
@@ -271,23 +329,5 @@ impl PodMemory {
 
     pub(crate) fn due_at(&self) -> Option<Duration> {
         self.due.map(|(_, due)| due.max(self.not_before))
-    }
-}
-
-impl BreakerMemory {
-    pub(crate) fn note(&mut self, name: Arc<str>, verdicts: &[Verdict]) {
-        let of = |is: fn(&Verdict) -> bool| count(verdicts.iter().filter(|v| is(v)).count());
-        let seen = |v: &Verdict| !matches!(v, Verdict::Unknown(Unknown::NoSeries));
-        let any = verdicts.iter().any(seen);
-        // No series at all for a fleet that had some: the exporter or the query is broken, not the pods healthy.
-        self.blind = self.had_series && !any && !verdicts.is_empty();
-        self.had_series |= any;
-        self.report = BreakerReport {
-            name,
-            healthy: of(|v| matches!(v, Verdict::Healthy)),
-            anomalous: of(|v| matches!(v, Verdict::Anomalous { .. })),
-            unknown: of(|v| matches!(v, Verdict::Unknown(_))),
-            would_cut: Vec::new(),
-        };
     }
 }

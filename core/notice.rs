@@ -46,6 +46,16 @@ pub enum Kind {
     ServiceNotAvailable,
     /// The spec was refused.
     InitFailed,
+    /// A cut pod still gets traffic.
+    CutIneffective,
+    /// A breaker lost sight of the pods that are out.
+    MetricsFollowTraffic,
+    /// Anomalous pods share a revision.
+    SuspectRevision,
+    /// Anomalous pods share a node.
+    SuspectNode,
+    /// Anomalous pods share a zone.
+    SuspectZone,
     /// The Service's selector holds the key now.
     Activated,
     /// It no longer does.
@@ -67,6 +77,11 @@ impl Kind {
             Self::Released => "Released",
             Self::ServiceNotAvailable => "ServiceNotAvailable",
             Self::InitFailed => "InitFailed",
+            Self::CutIneffective => "CutIneffective",
+            Self::MetricsFollowTraffic => "MetricsFollowTraffic",
+            Self::SuspectRevision => "SuspectRevision",
+            Self::SuspectNode => "SuspectNode",
+            Self::SuspectZone => "SuspectZone",
             Self::Activated => "Activated",
             Self::Deactivated => "Deactivated",
         }
@@ -83,7 +98,12 @@ impl Kind {
             | Self::FloorReached
             | Self::Held
             | Self::ServiceNotAvailable
-            | Self::InitFailed => true,
+            | Self::InitFailed
+            | Self::CutIneffective
+            | Self::MetricsFollowTraffic
+            | Self::SuspectRevision
+            | Self::SuspectNode
+            | Self::SuspectZone => true,
             Self::PodRestored | Self::Released | Self::Activated | Self::Deactivated => false,
         }
     }

@@ -10,8 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::budget::{Budget, Limit};
-use crate::fleet::Workload;
+use crate::fleet::{Wish, Workload};
 use crate::gates::Gate;
+use crate::policy::Confirm;
+use crate::suspects::Suspect;
 use crate::traffic::{Move, Strikes};
 use crate::verdict::Evidence;
 
@@ -55,8 +57,17 @@ pub struct Action {
 pub enum What {
     /// Out of traffic.
     Cut(CutOrder),
+    /// Out of traffic because a person asks for it, until the word is taken back.
+    KeepOut,
     /// Back into traffic.
-    Restore(RestoreReason),
+    Restore {
+        /// Why.
+        reason: RestoreReason,
+        /// Written where they change: a cut that was no fault of the pod's is no strike.
+        strikes: Option<Strikes>,
+    },
+    /// Strikes that are left after one was forgiven.
+    Forgive(Strikes),
     /// Out for people to look at.
     Pause {
         /// The breaker that cut it.
@@ -78,8 +89,9 @@ impl What {
     #[must_use]
     pub fn step(&self) -> Move {
         match self {
-            Self::Cut(_) => Move::Cut,
-            Self::Restore(_) => Move::Restore,
+            Self::Cut(_) | Self::KeepOut => Move::Cut,
+            Self::Restore { .. } => Move::Restore,
+            Self::Forgive(_) => Move::Forgive,
             Self::Pause { .. } => Move::Pause,
             Self::Evict { .. } => Move::Evict,
         }
@@ -114,6 +126,12 @@ pub enum RestoreReason {
     FloorRepair,
     /// Its retries are used up, but nothing was allowed to end it for as long as a cut may last.
     LadderHeld,
+    /// The rest failed under its load.
+    Overload,
+    /// Its breaker only shows now what it would do.
+    DryRun,
+    /// A person asks for it.
+    Wish,
 }
 
 impl RestoreReason {
@@ -124,6 +142,9 @@ impl RestoreReason {
             Self::Due => "Due",
             Self::FloorRepair => "FloorRepair",
             Self::LadderHeld => "LadderHeld",
+            Self::Overload => "Overload",
+            Self::DryRun => "DryRun",
+            Self::Wish => "Wish",
         }
     }
 }
@@ -136,6 +157,9 @@ impl fmt::Display for RestoreReason {
             Self::LadderHeld => {
                 "its retries are used up, but its eviction was held for as long as a cut may last"
             }
+            Self::Overload => "pods that were healthy failed under the load of those that were cut",
+            Self::DryRun => "its breaker is in mode DryRun now",
+            Self::Wish => "a person asked for it",
         })
     }
 }
@@ -160,6 +184,27 @@ pub enum Why {
     Gate(Gate),
     /// The budget is spent.
     Limit(Limit, Budget),
+    /// Not yet anomalous often enough.
+    Unconfirmed {
+        /// Anomalous verdicts that count.
+        found: u8,
+        /// What is asked for.
+        confirm: Confirm,
+    },
+    /// A PodDisruptionBudget has no room.
+    Disruption(Arc<str>),
+    /// It is the last one that serves on its node, and traffic stays on the node.
+    LastOnNode(Arc<str>),
+    /// Another Service behind the same key would be empty.
+    Neighbour(Arc<str>),
+    /// A rollout runs, and as many of its new pods are out as may be cut at once.
+    Rollout(u32),
+    /// It came back for the floor, and there has not been room for it for two ticks.
+    NoRoom,
+    /// A person said that it is never cut, or that it serves.
+    Wish(Wish),
+    /// As many came back a moment ago as are watched at once.
+    NoSlot(u32),
     /// Too few pods for this rule.
     FleetTooSmall(u32),
     /// A write of ours to this pod is not yet seen.
@@ -172,6 +217,8 @@ pub enum Why {
     KillCap(u32),
     /// Another eviction of this service is not finished.
     KillInFlight,
+    /// The pod that was evicted last has no proven successor yet.
+    NotReplacedYet,
     /// Nobody would replace it, or its identity would be lost.
     NotReplaced(Workload),
     /// The fleet is below its floor already.
@@ -185,6 +232,15 @@ impl Why {
         match self {
             Self::Gate(gate) => gate.as_str(),
             Self::Limit(limit, _) => limit.as_str(),
+            Self::Unconfirmed { .. } => "Unconfirmed",
+            Self::Disruption(_) => "PodDisruptionBudget",
+            Self::LastOnNode(_) => "LastOnNode",
+            Self::Neighbour(_) => "Neighbour",
+            Self::Rollout(_) => "Rollout",
+            Self::NoRoom => "NoRoom",
+            Self::Wish(_) => "Wish",
+            Self::NoSlot(_) => "NoSlot",
+            Self::NotReplacedYet => "NotReplacedYet",
             Self::FleetTooSmall(_) => "FleetTooSmall",
             Self::InFlight => "InFlight",
             Self::Quiet => "Quiet",
@@ -202,6 +258,30 @@ impl fmt::Display for Why {
         match self {
             Self::Gate(gate) => gate.fmt(f),
             Self::Limit(limit, budget) => write!(f, "{} reached: {budget}", limit.as_str()),
+            Self::Unconfirmed { found, confirm: Confirm { anomalous, of } } => write!(
+                f,
+                "found anomalous {found} times; {anomalous} of the last {of} verdicts, a scrape apart, are asked for"
+            ),
+            Self::Disruption(name) => {
+                write!(f, "PodDisruptionBudget {name} has no room for one more pod out of service")
+            }
+            Self::LastOnNode(node) => {
+                write!(f, "it is the last pod that serves on node {node}, and traffic stays on its node")
+            }
+            Self::Neighbour(service) => {
+                write!(f, "Service {service}, behind the same key, would have no pod left")
+            }
+            Self::Rollout(n) => write!(f, "a rollout runs, and {n} of its new pods are out already"),
+            Self::NoRoom => {
+                write!(f, "it came back for the floor; it is cut again once there was room for it twice")
+            }
+            Self::Wish(Wish::Never) => write!(f, "a person said that it is never cut (override Never)"),
+            Self::Wish(Wish::Serve) => write!(f, "a person said that it serves (override Serve)"),
+            Self::Wish(Wish::Cut) => write!(f, "a person said that it stays out (override Cut)"),
+            Self::NoSlot(slots) => write!(f, "{slots} pods that came back are still watched; it is next"),
+            Self::NotReplacedYet => {
+                write!(f, "the pod that was evicted last has no successor yet that is Ready for long enough")
+            }
             Self::FleetTooSmall(n) => write!(f, "a fleet of {n} is too small for this rule"),
             Self::InFlight => write!(f, "an earlier write to this pod is not confirmed yet"),
             Self::Quiet => write!(f, "a person put it back less than a period ago"),
@@ -236,6 +316,35 @@ pub struct Report {
     pub gates: Vec<Gate>,
     /// A cut was refused because of the floor.
     pub floor_reached: bool,
+    /// Nothing could be cut of this fleet even if all of it were healthy but one: the sum, in words.
+    pub inert: Option<String>,
+    /// What people should look at.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something worth telling people about, which holds nothing and changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Remark {
+    /// Anomalous pods have something in common.
+    Suspect(Suspect),
+    /// A cut pod still gets traffic: connections that were open stay open.
+    CutIneffective {
+        /// Pod name.
+        pod: Arc<str>,
+        /// Pod uid.
+        uid: Arc<str>,
+        /// The breaker that sees it.
+        breaker: Arc<str>,
+        /// Events within the query's range.
+        events: f64,
+    },
+    /// The breaker lost sight of a pod that is out: its metrics are scraped through the Service.
+    MetricsFollowTraffic {
+        /// The breaker.
+        breaker: Arc<str>,
+        /// One such pod.
+        pod: Arc<str>,
+    },
 }
 
 /// The last verdicts of one breaker.

@@ -74,6 +74,30 @@ impl ServicePolicy {
         self.breakers.iter().find(|b| &*b.name == name)
     }
 
+    /// The breakers whose cuts are carried out.
+    pub fn enforcing(&self) -> impl Iterator<Item = &BreakerPolicy> {
+        self.breakers.iter().filter(|b| b.enforced)
+    }
+
+    /// Whether anything is decided only to be shown.
+    #[must_use]
+    pub fn has_shadow(&self) -> bool {
+        self.mode == Mode::DryRun || (self.mode == Mode::Active && self.breakers.iter().any(|b| !b.enforced))
+    }
+
+    /// The same, with everything enforced: what a dry run decides by.
+    #[must_use]
+    pub fn enforced(&self) -> Self {
+        let breakers = self.breakers.iter().map(|b| BreakerPolicy { enforced: true, ..b.clone() }).collect();
+        Self { mode: Mode::Active, breakers, ..self.clone() }
+    }
+
+    /// The longest that an old measurement speaks, over all breakers.
+    #[must_use]
+    pub fn longest_range(&self) -> Duration {
+        self.breakers.iter().map(|b| b.range).max().unwrap_or_default()
+    }
+
     /// Time in which cuts count against `limits.cuts_per_period`, in any order of breakers: a scrape must not
     /// be spent twice, and a short evaluation period is not a licence to cut faster.
     #[must_use]

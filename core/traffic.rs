@@ -10,7 +10,8 @@
 //!    |                     gone                  |
 //!    +-------------------------------------------+
 //! ```
-//! A release gives back whatever carries our mark. A move that is not drawn is refused.
+//! A release gives back whatever carries our mark, and so does a restore that a person asks for. Forgiving a strike is
+//! written on an open pod and moves nothing. A move that is not drawn is refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub enum Move {
     Pause,
     /// Remove through the eviction API.
     Evict,
+    /// One strike less; its traffic stays as it is.
+    Forgive,
 }
 
 impl Move {
@@ -50,6 +53,7 @@ impl Move {
             Self::Restore => "restore",
             Self::Pause => "pause",
             Self::Evict => "evict",
+            Self::Forgive => "forgive",
         }
     }
 
@@ -58,7 +62,7 @@ impl Move {
     pub fn spends(self) -> bool {
         match self {
             Self::Cut | Self::Pause | Self::Evict => true,
-            Self::Restore => false,
+            Self::Restore | Self::Forgive => false,
         }
     }
 }
@@ -69,7 +73,7 @@ impl TrafficState {
     pub fn allows(self, step: Move) -> bool {
         matches!(
             (self, step),
-            (Self::Open, Move::Cut) | (Self::Cut, Move::Restore | Move::Pause | Move::Evict)
+            (Self::Open, Move::Cut | Move::Forgive) | (Self::Cut, Move::Restore | Move::Pause | Move::Evict)
         )
     }
 }
@@ -85,6 +89,8 @@ pub enum Traffic {
     OpenedByHand(Cut),
     /// `no`, by us, to come back.
     Cut(Cut),
+    /// `no`, by us, because a person asked for it: it stays until that person takes the word back.
+    KeptOut,
     /// `no`, without our marks: a person's, never undone by itself.
     CutByHand,
     /// `pause`.
@@ -100,7 +106,7 @@ impl Traffic {
     pub fn state(&self) -> Option<TrafficState> {
         match self {
             Self::Unlabelled | Self::Open | Self::OpenedByHand(_) => Some(TrafficState::Open),
-            Self::Cut(_) => Some(TrafficState::Cut),
+            Self::Cut(_) | Self::KeptOut => Some(TrafficState::Cut),
             Self::Paused => Some(TrafficState::Paused),
             Self::CutByHand | Self::Odd => None,
         }
@@ -154,6 +160,23 @@ impl Strikes {
         *own = own.saturating_add(nameless).saturating_add(1);
         Self(strikes)
     }
+
+    /// With one less for `breaker`; where it has none, for a name that `known` does not know: of the original, or of a
+    /// breaker that is gone. `None` where there is nothing to forgive.
+    #[must_use]
+    pub fn minus_one(&self, breaker: &str, known: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut counted = self.0.iter().filter(|(_, k)| **k > 0).map(|(name, _)| name);
+        let own = counted.clone().find(|name| ***name == *breaker);
+        let name = own.or_else(|| counted.find(|name| !known(name)))?;
+        let mut strikes = self.0.clone();
+        let left = strikes.get(name).map_or(0, |k| k.saturating_sub(1));
+        if left == 0 {
+            strikes.remove(name);
+        } else {
+            strikes.insert(Arc::clone(name), left);
+        }
+        Some(Self(strikes))
+    }
 }
 
 #[cfg(test)]
@@ -162,9 +185,9 @@ mod tests {
 
     #[test]
     fn only_drawn_moves_are_allowed() {
-        let all = [Move::Cut, Move::Restore, Move::Pause, Move::Evict];
+        let all = [Move::Cut, Move::Restore, Move::Pause, Move::Evict, Move::Forgive];
         let allowed = |state: TrafficState| all.into_iter().filter(|m| state.allows(*m)).collect::<Vec<_>>();
-        assert_eq!(allowed(TrafficState::Open), [Move::Cut]);
+        assert_eq!(allowed(TrafficState::Open), [Move::Cut, Move::Forgive]);
         assert_eq!(allowed(TrafficState::Cut), [Move::Restore, Move::Pause, Move::Evict]);
         assert!(allowed(TrafficState::Paused).is_empty());
     }
@@ -175,5 +198,18 @@ mod tests {
         assert_eq!(original.of("latency"), 2);
         let next = original.plus_one(&"latency".into());
         assert_eq!((next.of("latency"), next.of("errors"), next.total()), (3, 0, 3));
+    }
+
+    #[test]
+    fn a_strike_is_forgiven_to_the_breaker_that_saw_health_and_then_to_names_that_nobody_knows() {
+        let strikes = Strikes(BTreeMap::from([("".into(), 1), ("errors".into(), 2), ("gone".into(), 1)]));
+        let known = |name: &str| name == "errors" || name == "latency";
+        let next = |s: &Strikes, breaker| s.minus_one(breaker, known);
+        let after = next(&strikes, "errors").unwrap();
+        assert_eq!((after.total(), after.of("gone")), (3, 2));
+        let after = next(&strikes, "latency").unwrap();
+        assert_eq!((after.0.get(""), after.total()), (None, 3));
+        let own = Strikes(BTreeMap::from([("errors".into(), 1)]));
+        assert_eq!((next(&own, "errors"), next(&own, "latency")), (Some(Strikes::default()), None));
     }
 }

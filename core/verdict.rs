@@ -92,6 +92,8 @@ pub enum Unknown {
     AmbiguousSeries,
     /// Not Ready for long enough to be compared.
     TooYoung,
+    /// Back a moment ago: the samples are of the time before.
+    Settling,
     /// Fewer than three pods to compare with.
     TooFewPeers,
     /// Half the pods or more lie far from the middle: nobody can say which half is normal.
@@ -113,6 +115,7 @@ impl Unknown {
             Self::TooLittle => "TooLittle",
             Self::AmbiguousSeries => "AmbiguousSeries",
             Self::TooYoung => "TooYoung",
+            Self::Settling => "Settling",
             Self::TooFewPeers => "TooFewPeers",
             Self::NoMajority => "NoMajority",
             Self::PartialAnswer => "PartialAnswer",

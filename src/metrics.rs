@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kubervisor_core::gates::Gate;
 use kubervisor_core::plan::Report;
 use kubervisor_core::traffic::Move;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -302,7 +303,7 @@ impl Metrics {
         }
         inner.floor.get_or_create(&service(id)).set(report.budget.floor.into());
         inner.headroom.get_or_create(&service(id)).set(report.budget.headroom().0.into());
-        for gate in GATES {
+        for gate in Gate::WORDS {
             let on = report.gates.iter().any(|g| g.as_str() == gate);
             let labels = Held { namespace: namespace.clone(), name: name.clone(), gate };
             inner.held.get_or_create(&labels).set(i64::from(on));
@@ -347,7 +348,7 @@ impl Metrics {
             let labels = PodState { namespace: namespace.clone(), name: name.clone(), state };
             self.0.pods.remove(&labels);
         }
-        for gate in GATES {
+        for gate in Gate::WORDS {
             self.0.held.remove(&Held { namespace: namespace.clone(), name: name.clone(), gate });
         }
         for breaker in breakers {
@@ -377,9 +378,6 @@ impl Observer for Metrics {
 }
 
 /// Values of the label `gate`.
-const GATES: [&str; 9] =
-    ["StaleView", "Conflict", "InvalidSpec", "Unchecked", "NotActivated", "DryRun", "Held", "Lease", "Blind"];
-
 fn service(id: &Identity) -> Service {
     Service { namespace: id.namespace.to_string(), name: id.name.to_string() }
 }

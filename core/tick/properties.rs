@@ -82,7 +82,7 @@ proptest! {
         for step in &steps {
             world.step(step);
         }
-        let end = world.now.mono + world.longest_cut() + Duration::from_secs(75);
+        let end = world.now.mono + world.longest_cut() + world.longest_queue() + Duration::from_secs(75);
         while let Some(due) = world.calm().next_due.filter(|due| *due <= end) {
             let wait = due.saturating_sub(world.now.mono);
             world.now = world.now.after(wait);
@@ -106,13 +106,14 @@ proptest! {
 fn the_random_worlds_reach_every_step_and_every_refusal() {
     let mut runner = TestRunner::deterministic();
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let (pods, policy, steps) = (pods(), policy(), steps()).new_tree(&mut runner).unwrap().current();
         let mut world = World::new(&pods, &policy, Run::Steady);
         steps.iter().for_each(|step| tell(&world.step(step), &mut seen));
     }
     for name in
         "cut Due FloorRepair LadderHeld pause evict StaleView Conflict InvalidSpec NotActivated DryRun Blind \
+                 Storm LowCoverage Overload Unconfirmed NoSlot NoRoom NotReplacedYet forgive \
                  floor maxCutRatio maxCutsPerPeriod FleetTooSmall Quiet HoldOff KillCap KillInFlight \
                  NotReplaced BelowFloor"
             .split_whitespace()
@@ -123,8 +124,10 @@ fn the_random_worlds_reach_every_step_and_every_refusal() {
 
 fn tell(plan: &Plan, seen: &mut BTreeMap<&'static str, u32>) {
     let of_action = |what: &What| match what {
-        What::Restore(reason) => reason.as_str(),
-        What::Cut(_) | What::Pause { .. } | What::Evict { .. } => what.step().as_str(),
+        What::Restore { reason, .. } => reason.as_str(),
+        What::Cut(_) | What::KeepOut | What::Pause { .. } | What::Evict { .. } | What::Forgive(_) => {
+            what.step().as_str()
+        }
     };
     let acts = plan.actions.iter().map(|a| of_action(&a.what));
     for name in acts.chain(plan.refusals.iter().map(|r| r.why.as_str())) {

@@ -47,7 +47,7 @@ pub fn priced(mut patch: Value, step: Move, cost: Cost) -> Value {
         Move::Cut => json!(LOW),
         Move::Pause => json!(HIGH),
         Move::Restore => Value::Null,
-        Move::Evict => return patch,
+        Move::Evict | Move::Forgive => return patch,
     };
     let annotations = &mut patch["metadata"]["annotations"];
     match cost {

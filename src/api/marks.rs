@@ -181,6 +181,10 @@ impl Marks {
         self.name.is_some() || self.break_at.is_some()
     }
 
+    fn kept_out(&self) -> bool {
+        self.name.is_some() && self.strategy.is_none() && self.break_at.is_none()
+    }
+
     fn cut(&self) -> Option<Cut> {
         let at = self.break_at?;
         // The original leaves breakAt behind at a restore: a `no` that is younger was made by a person.
@@ -202,6 +206,8 @@ pub fn traffic(label: TrafficLabel, marks: Option<&Marks>) -> Traffic {
         }
         (TrafficLabel::Yes, _) => Traffic::Open,
         (TrafficLabel::No, Some(cut)) => Traffic::Cut(cut),
+        // Our name and nothing of a breaker: a person's word, carried out by us.
+        (TrafficLabel::No, None) if marks.is_some_and(Marks::kept_out) => Traffic::KeptOut,
         (TrafficLabel::No, None) => Traffic::CutByHand,
         (TrafficLabel::Pause, _) => Traffic::Paused,
         (TrafficLabel::Odd, _) => Traffic::Odd,
@@ -252,10 +258,20 @@ pub fn cut_patch(name: &str, order: &CutOrder) -> Value {
     }})
 }
 
-/// Patch that restores or releases. Strikes stay: they are forgiven for health, not for time out of traffic.
+/// Patch that cuts because a person asks for it. Without a time: it ends when the person takes the word back.
 #[must_use]
-pub fn restore_patch(at: Timestamp) -> Value {
+pub fn keep_out_patch(name: &str) -> Value {
     json!({"metadata": {
+        "labels": { key::TRAFFIC: key::NO, key::NAME: name, key::STRATEGY: null },
+        "annotations": { key::BREAK_AT: null, key::RESTORE_AT: null, key::EVIDENCE: null, key::RESTORED_AT: null },
+    }})
+}
+
+/// Patch that restores or releases. Strikes stay unless others are given: they are forgiven for health, not for time out
+/// of traffic.
+#[must_use]
+pub fn restore_patch(at: Timestamp, strikes: Option<&Strikes>) -> Value {
+    let mut patch = json!({"metadata": {
         "labels": { key::TRAFFIC: key::YES, key::NAME: null, key::STRATEGY: null },
         "annotations": {
             key::BREAK_AT: null,
@@ -263,7 +279,26 @@ pub fn restore_patch(at: Timestamp) -> Value {
             key::EVIDENCE: null,
             key::RESTORED_AT: at.to_string(),
         },
-    }})
+    }});
+    if let Some(strikes) = strikes {
+        write_strikes(&mut patch["metadata"]["annotations"], strikes);
+    }
+    patch
+}
+
+/// Patch that writes fewer strikes and nothing else.
+#[must_use]
+pub fn forgive_patch(strikes: &Strikes) -> Value {
+    let mut annotations = json!({});
+    write_strikes(&mut annotations, strikes);
+    json!({"metadata": { "annotations": annotations }})
+}
+
+fn write_strikes(annotations: &mut Value, strikes: &Strikes) {
+    let total = strikes.total();
+    let left: BTreeMap<&str, u32> = strikes.0.iter().map(|(b, k)| (&**b, *k)).collect();
+    annotations[key::RETRY_COUNT] = if total > 0 { json!(total.to_string()) } else { Value::Null };
+    annotations[key::STRIKES] = if total > 0 { json!(json!(left).to_string()) } else { Value::Null };
 }
 
 /// Patch that pauses. The cut's marks stay, for whoever investigates.
@@ -323,6 +358,26 @@ mod tests {
         let opened = read(&[(key::TRAFFIC, "yes"), (key::NAME, "k")], &at).0;
         assert!(matches!(opened, Traffic::OpenedByHand(_)));
         assert_eq!(read(&[(key::TRAFFIC, "yes")], &at).0, Traffic::Open);
+    }
+
+    #[test]
+    fn what_a_person_asks_for_is_told_from_what_a_person_did() {
+        assert_eq!(read(&[(key::TRAFFIC, "no"), (key::NAME, "k")], &[]).0, Traffic::KeptOut);
+        let by_a_breaker = [(key::TRAFFIC, "no"), (key::NAME, "k"), (key::STRATEGY, "errors")];
+        assert_eq!(read(&by_a_breaker, &[]).0, Traffic::CutByHand);
+    }
+
+    #[test]
+    fn forgiven_strikes_are_written_and_the_last_one_leaves_nothing_behind() {
+        let strikes = |k| Strikes([(Arc::from("errors"), k)].into());
+        let left = forgive_patch(&strikes(2));
+        assert_eq!(left["metadata"]["annotations"][key::RETRY_COUNT], "2");
+        assert_eq!(left["metadata"]["annotations"][key::STRIKES], r#"{"errors":2}"#);
+        let none = restore_patch(Timestamp::UNIX_EPOCH, Some(&Strikes::default()));
+        assert_eq!(none["metadata"]["annotations"][key::STRIKES], Value::Null);
+        assert!(
+            restore_patch(Timestamp::UNIX_EPOCH, None)["metadata"]["annotations"].get(key::STRIKES).is_none()
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub use detectors::{
 pub use duration::Duration;
 pub use identity::Identity;
 pub use marks::{
-    Marks, Override, TrafficLabel, cut_patch, key, open_patch, pause_patch, restore_patch, traffic,
+    Marks, Override, TrafficLabel, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch,
+    restore_patch, traffic,
 };
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{

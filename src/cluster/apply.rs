@@ -24,7 +24,10 @@ use super::mandate::{Mandate, Withheld};
 use super::slim::SlimPod;
 use super::snapshot::NotSent;
 use super::{CallError, FIELD_MANAGER, call};
-use crate::api::{Cost, Identity, cut_patch, key, open_patch, pause_patch, priced, restore_patch};
+use crate::api::{
+    Cost, Identity, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch, priced,
+    restore_patch,
+};
 use crate::metrics::Metrics;
 
 /// Writes to pods on their way at once. More buys a third more throughput for many times the latency: the server is
@@ -122,7 +125,9 @@ impl Writer {
         let step = action.what.step();
         let body = match &action.what {
             What::Cut(order) => cut_patch(&id.name, order),
-            What::Restore(_) => restore_patch(now),
+            What::KeepOut => keep_out_patch(&id.name),
+            What::Restore { strikes, .. } => restore_patch(now, strikes.as_ref()),
+            What::Forgive(strikes) => forgive_patch(strikes),
             What::Pause { .. } => pause_patch(),
             What::Evict { .. } => eviction(&id.namespace, action),
         };
@@ -160,7 +165,7 @@ impl Writer {
             pod: Arc::clone(pod.name),
             uid: Arc::clone(pod.uid),
             resource_version: pod.version,
-            what: What::Restore(kubervisor_core::plan::RestoreReason::Due),
+            what: What::Restore { reason: kubervisor_core::plan::RestoreReason::Due, strikes: None },
         };
         let slot = match self.slot(Move::Restore).await {
             Ok(slot) => slot,
@@ -172,7 +177,7 @@ impl Writer {
         if let Err(why) = self.cache.begin(pod.namespace, "", &action, &|_| 0) {
             return Outcome::NotSent(why);
         }
-        self.send(pod, Move::Restore, restore_patch(now), now, slot).await
+        self.send(pod, Move::Restore, restore_patch(now, None), now, slot).await
     }
 
     /// Gives a pod that has no traffic label its first one.
@@ -240,7 +245,7 @@ impl Writer {
             self.allowed(pod.namespace, step).map_err(|why| CallError::NotSent(why.as_str().into()))?;
         let request = match step {
             Some(Move::Evict) => pod.post_eviction(body),
-            Some(Move::Cut | Move::Restore | Move::Pause) | None => pod.patch(body, epoch),
+            Some(Move::Cut | Move::Restore | Move::Pause | Move::Forgive) | None => pod.patch(body, epoch),
         };
         let request = request.map_err(|e| CallError::NotSent(e.to_string()))?;
         call(self.client.request::<Acknowledged>(request)).await.map(|_| ())
@@ -299,10 +304,10 @@ struct Fence {
 impl Fence {
     /// A cut or an eviction of unknown fate is undone rather than sent again: in doubt, the pod keeps its traffic.
     fn against(step: Move, body: Value, cost: Cost, now: Timestamp) -> Self {
-        let restore = || priced(restore_patch(now), Move::Restore, cost);
+        let restore = || priced(restore_patch(now, None), Move::Restore, cost);
         match step {
             Move::Cut | Move::Evict => Self { step: Move::Restore, body: restore() },
-            Move::Restore | Move::Pause => Self { step, body },
+            Move::Restore | Move::Pause | Move::Forgive => Self { step, body },
         }
     }
 }

@@ -397,7 +397,7 @@ fn neighbours(state: &State, within: &Within<'_>, own: &str) -> Vec<Neighbour> {
 /// Ready, and yet kept from traffic: who counts Ready pods counts it.
 pub(super) fn is_ready_and_out(state: &State, pod: &Pod) -> bool {
     let marked = match traffic_of(pod) {
-        Traffic::Cut(_) | Traffic::CutByHand | Traffic::Paused => true,
+        Traffic::Cut(_) | Traffic::KeptOut | Traffic::CutByHand | Traffic::Paused => true,
         Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => false,
     };
     let in_flight = || state.assumed.of(&pod.uid).is_some_and(|write| write.step.spends());
@@ -475,7 +475,10 @@ mod tests {
     #[test]
     fn a_restore_needs_no_floor_and_a_second_write_waits_for_the_first() {
         let cache = orchard(1);
-        let restore = Action { what: What::Restore(RestoreReason::Due), ..pause("pear-0", 7) };
+        let restore = Action {
+            what: What::Restore { reason: RestoreReason::Due, strikes: None },
+            ..pause("pear-0", 7)
+        };
         assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Ok(()));
         assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Err(NotSent::InFlight));
         cache.pods(None).apply(pod("pear-0", 8, "yes"));

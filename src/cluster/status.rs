@@ -96,11 +96,14 @@ impl Facts<'_> {
         if self.service.fault().is_some() {
             return State::ServiceNotAvailable;
         }
-        let blind = self.gates().iter().filter(|g| g.as_str() == "Blind").count();
+        // Those that hold one breaker hold the service once each has one.
+        let blind = self.gates().iter().filter(|g| g.breaker().is_some()).count();
         let all_blind = self.report.is_some_and(|r| !r.breakers.is_empty() && blind == r.breakers.len());
+        let held = |g: &Gate| matches!(g, Gate::Held { .. } | Gate::Storm { .. } | Gate::Overload { .. });
+        let held = self.gates().iter().any(held);
         if self.has("Conflict") {
             State::Conflict
-        } else if ["StaleView", "Unchecked", "Held", "Lease"].iter().any(|gate| self.has(gate)) || all_blind {
+        } else if ["StaleView", "Unchecked", "Lease"].iter().any(|gate| self.has(gate)) || held || all_blind {
             State::Held
         } else if self.has("DryRun") {
             State::DryRun
@@ -155,7 +158,11 @@ fn shorten(status: &mut KubervisorServiceStatus) {
 fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Condition> {
     let state = facts.state();
     let ready = state == State::Running && facts.failing.is_empty();
-    let reason = if state == State::Running { "SourceFailed" } else { state.as_str() };
+    let reason = match state {
+        State::Running => "SourceFailed",
+        State::Held => facts.gates().first().map_or("Held", Gate::as_str),
+        _ => state.as_str(),
+    };
     let failing: Vec<_> = facts.failing.iter().map(|(b, e)| format!("{b}: {e}")).collect();
     let gates: Vec<_> = facts.gates().iter().map(ToString::to_string).collect();
     let first = facts.gates().first().map_or("Free", Gate::as_str);
@@ -164,6 +171,7 @@ fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Condition> {
     let running = if facts.evaluating() { "Evaluating" } else { state.as_str() };
     let floor = facts.report.is_some_and(|r| r.floor_reached);
     let budget = facts.report.map(|r| r.budget.to_string()).unwrap_or_default();
+    let inert = facts.report.and_then(|r| r.inert.clone());
     let labels = match facts.unlabelled {
         0 => "every member carries the label".to_owned(),
         n => format!("{n} members lack the label kubervisor/traffic"),
@@ -183,6 +191,7 @@ fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Condition> {
         ("LabelsComplete", fault.is_none() && facts.unlabelled == 0, "Labels", labels),
         ("Held", !gates.is_empty(), first, gates.join("; ")),
         ("FloorReached", floor, "Floor", if floor { budget } else { String::new() }),
+        ("Inert", inert.is_some(), "Budget", inert.unwrap_or_default()),
     ];
     rows.into_iter().map(|row| condition(row, facts, former)).collect()
 }
@@ -431,7 +440,7 @@ fn urgent(status: &KubervisorServiceStatus) -> KubervisorServiceStatus {
         };
     }
     // The sums in these messages flicker too.
-    let sums = |c: &&mut Condition| matches!(&*c.type_, "FloorReached" | "LabelsComplete");
+    let sums = |c: &&mut Condition| matches!(&*c.type_, "FloorReached" | "LabelsComplete" | "Held");
     status.conditions.iter_mut().filter(sums).for_each(|c| c.message = None);
     status
 }

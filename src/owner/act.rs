@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kubervisor_core::Now;
 use kubervisor_core::budget::floor;
 use kubervisor_core::notice::{Kind, Notice};
-use kubervisor_core::plan::{Action, Plan, What, Why};
+use kubervisor_core::plan::{Action, Plan, What};
 use kubervisor_core::traffic::Move;
 use tokio::time::Instant;
 
@@ -139,7 +139,17 @@ impl Owner {
                     format!("cut by {breaker}: {evidence} (strike {strikes}, until {until}); {budget}"),
                 )
             }
-            What::Restore(reason) => {
+            What::KeepOut => (
+                Kind::PodCut,
+                "kept out: a person asked for it (override Cut); it returns when the override is taken away"
+                    .to_owned(),
+            ),
+            What::Forgive(strikes) => {
+                tracing::info!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
+                    strikes = strikes.total(), "one strike is forgiven: it served well for long enough");
+                return;
+            }
+            What::Restore { reason, .. } => {
                 self.parts.metrics.restored(&self.id, reason.as_str());
                 (Kind::PodRestored, format!("restored: {reason}"))
             }
@@ -208,10 +218,6 @@ impl Owner {
     pub(super) fn count_refusals(&self, plan: &Plan) {
         for refusal in &plan.refusals {
             self.parts.metrics.refused(&self.id, refusal.why.as_str());
-            let dry = matches!(&refusal.why, Why::Gate(kubervisor_core::gates::Gate::DryRun));
-            if let (true, Move::Cut, Some(breaker)) = (dry, refusal.step, &refusal.breaker) {
-                self.parts.metrics.cut(&self.id, breaker, false);
-            }
             tracing::debug!(namespace = %self.id.namespace, name = %self.id.name, pod = %refusal.pod,
                 step = refusal.step.as_str(), reason = refusal.why.as_str(), "{}", refusal.why);
         }

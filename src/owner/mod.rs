@@ -23,8 +23,9 @@ use kubervisor_core::backoff::hash;
 use kubervisor_core::detector::Detector;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
-use kubervisor_core::plan::{Plan, Report};
+use kubervisor_core::plan::{Plan, Report, What};
 use kubervisor_core::policy::{Disruption, Mode, ServicePolicy};
+use kubervisor_core::shadow::Shadow;
 use kubervisor_core::tick::{Answer, Input};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -132,6 +133,8 @@ pub struct Owner {
     policy: ServicePolicy,
     spec: Spec,
     memory: Memory,
+    /// What is only shown.
+    shadow: Shadow,
     status: StatusWriter,
     kills: Kills,
     recent: VecDeque<String>,
@@ -163,6 +166,7 @@ impl Owner {
             specs: 0,
             policy: ServicePolicy::returns_only(),
             memory: Memory::resumed(stored_size, parts.now()),
+            shadow: Shadow::default(),
             status: StatusWriter::new(
                 parts.client.clone(),
                 Arc::clone(&parts.calls),
@@ -229,11 +233,13 @@ impl Owner {
         for changed in self.asking.follow(&parsed.asked) {
             self.failing.remove(&changed);
             self.memory.forget_breaker(&changed);
+            self.shadow.forget_breaker(&changed);
         }
         for breaker in &parsed.policy.breakers {
             let former = self.policy.breaker(&breaker.name);
             if former.is_some_and(|f| f.detector != breaker.detector) {
                 self.memory.forget_breaker(&breaker.name);
+                self.shadow.forget_breaker(&breaker.name);
             }
         }
         // What a breaker that is gone could not do must not hold the others.
@@ -361,7 +367,11 @@ impl Owner {
             seed: self.seed,
         };
         let started = std::time::Instant::now();
-        let plan = (self.parts.decide)(&input, &mut self.memory);
+        let mut plan = (self.parts.decide)(&input, &mut self.memory);
+        if self.policy.has_shadow() {
+            let shown = self.shadow.tick(&input, &self.policy);
+            self.show(&mut plan, &shown);
+        }
         self.parts.metrics.decided(started.elapsed());
         let short = plan.report.budget.shortfall() > 0;
         if short && !std::mem::replace(&mut self.short, short) {
@@ -370,6 +380,27 @@ impl Owner {
         self.short = short;
         self.parts.metrics.ticked(&self.id, &plan.report, now.wall);
         plan
+    }
+
+    /// What a dry run would do stands beside what is done, and is never carried out.
+    fn show(&self, plan: &mut Plan, shown: &Plan) {
+        let dry = |name: &str| {
+            self.policy.mode == Mode::DryRun || self.policy.breaker(name).is_some_and(|b| !b.enforced)
+        };
+        for action in &shown.actions {
+            if let What::Cut(order) = &action.what
+                && dry(&order.breaker)
+            {
+                self.parts.metrics.cut(&self.id, &order.breaker, false);
+                tracing::info!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
+                    breaker = %order.breaker, evidence = %order.evidence, "dry run: it would be cut; {}", order.budget);
+            }
+        }
+        for report in plan.report.breakers.iter_mut().filter(|b| dry(&b.name)) {
+            if let Some(shown) = shown.report.breakers.iter().find(|b| b.name == report.name) {
+                report.clone_from(shown);
+            }
+        }
     }
 
     fn gates(&self, view: &View) -> Vec<Gate> {

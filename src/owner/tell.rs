@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kubervisor_core::Now;
+use kubervisor_core::gates::Gate;
 use kubervisor_core::notice::{Kind, Notice};
+use kubervisor_core::plan::Remark;
 use kubervisor_core::policy::Mode;
+use kubervisor_core::suspects::{Shared, Suspect};
 use kubervisor_core::traffic::Traffic;
 
 use super::Owner;
@@ -22,6 +25,10 @@ use crate::sources::SourceError;
 const FIRST_WORD: Duration = Duration::from_secs(10);
 /// The same word about a service is an Event this often at most; the log and the status keep all.
 const SAME_WORD_EVERY: Duration = Duration::from_mins(5);
+/// The same remark.
+const SAME_REMARK_EVERY: Duration = Duration::from_hours(1);
+/// Remarks that are remembered; more than that are not told.
+const REMARKS_MAX: usize = 64;
 
 /// What was told last: only a change is news.
 #[derive(Debug, Default)]
@@ -29,7 +36,8 @@ pub(super) struct Last {
     activated: Option<bool>,
     fault: Option<&'static str>,
     errors: Vec<String>,
-    held: Option<String>,
+    held: Option<&'static str>,
+    remarks: BTreeMap<String, Duration>,
     floor_reached: bool,
     told: BTreeMap<Kind, Duration>,
 }
@@ -72,21 +80,68 @@ impl Owner {
             }
             self.parts.events.tell(&self.id, Notice::of_service(&self.id.uid, kind, now.wall, text));
         }
+        self.tell_remarks(now);
+    }
+
+    /// What people should look at, each word once an hour.
+    fn tell_remarks(&mut self, now: Now) {
+        self.last.remarks.retain(|_, told| now.mono.saturating_sub(*told) < SAME_REMARK_EVERY);
+        let remarks = self.report.as_mut().map(|r| std::mem::take(&mut r.remarks)).unwrap_or_default();
+        for remark in remarks {
+            let (key, notice) = self.remark(remark, now);
+            if self.last.remarks.len() < REMARKS_MAX && self.last.remarks.insert(key, now.mono).is_none() {
+                self.parts.events.tell(&self.id, notice);
+            }
+        }
+    }
+
+    fn remark(&self, remark: Remark, now: Now) -> (String, Notice) {
+        let of_service = |kind, text| Notice::of_service(&self.id.uid, kind, now.wall, text);
+        match remark {
+            Remark::Suspect(Suspect { kind, value, pods }) => {
+                let (kind, what) = match kind {
+                    Shared::Revision => (Kind::SuspectRevision, "revision"),
+                    Shared::Node => (Kind::SuspectNode, "node"),
+                    Shared::Zone => (Kind::SuspectZone, "zone"),
+                };
+                let text = format!(
+                    "{pods} anomalous pods, and no healthy one, share {what} {value}: look there first"
+                );
+                (format!("{what} {value}"), of_service(kind, text))
+            }
+            Remark::CutIneffective { pod, uid, breaker, events } => {
+                let seen = if events > 0.0 { format!("{events:.0} events") } else { "activity".to_owned() };
+                let text = format!(
+                    "breaker {breaker} still sees {seen} of it although it is cut: connections that were open stay \
+                     open until they close (limit their age, or evict by retryAndKill)"
+                );
+                let notice = Notice::of_pod(&pod, &uid, Kind::CutIneffective, now.wall, text);
+                (format!("ineffective {uid}"), notice)
+            }
+            Remark::MetricsFollowTraffic { breaker, pod } => {
+                let text = format!(
+                    "breaker {breaker} no longer sees {pod}, which is cut: scrape the pods (PodMonitor) and not \
+                     through the Service"
+                );
+                (format!("unseen {breaker}"), of_service(Kind::MetricsFollowTraffic, text))
+            }
+        }
     }
 
     /// Dry run and a missing key are wishes of the user, not news; the Lease is one news for all, in the log.
     fn gate_news(&mut self) -> Option<(Kind, String)> {
         let gates = self.report.as_ref().map(|r| r.gates.as_slice()).unwrap_or_default();
-        let held = gates.iter().find(|g| {
-            !matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked" | "Lease")
-        });
-        let held = held.map(ToString::to_string);
-        if held == self.last.held {
+        let quiet = |g: &Gate| {
+            matches!(g.as_str(), "DryRun" | "NotActivated" | "InvalidSpec" | "Unchecked" | "Lease")
+        };
+        let held = gates.iter().find(|g| !quiet(g));
+        // The word: its numbers change with every answer.
+        if held.map(Gate::as_str) == self.last.held {
             return None;
         }
-        self.last.held.clone_from(&held);
+        self.last.held = held.map(Gate::as_str);
         Some(match held {
-            Some(why) => (Kind::Held, why),
+            Some(gate) => (Kind::Held, gate.to_string()),
             None => (Kind::Released, "nothing holds any more".to_owned()),
         })
     }
@@ -176,10 +231,14 @@ fn cut_rows(view: &View) -> Vec<CutStatus> {
     let row = |m: &kubervisor_core::fleet::Member| {
         let (since, restore_at, breaker) = match &m.traffic {
             Traffic::Cut(cut) => (cut.at, cut.restore_at, cut.breaker.clone()),
-            Traffic::CutByHand | Traffic::Paused => (None, None, None),
+            Traffic::KeptOut | Traffic::CutByHand | Traffic::Paused => (None, None, None),
             Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => return None,
         };
-        let by_hand = (m.traffic == Traffic::CutByHand).then(|| "cut by hand".to_owned());
+        let by_hand = match m.traffic {
+            Traffic::CutByHand => Some("cut by hand".to_owned()),
+            Traffic::KeptOut => Some("kept out by override Cut".to_owned()),
+            _ => None,
+        };
         Some(CutStatus {
             pod: m.name.to_string(),
             since: since.map(stamp),

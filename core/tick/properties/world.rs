@@ -14,7 +14,7 @@ use crate::gates::Gate;
 use crate::memory::Memory;
 use crate::plan::{Action, Kill, Plan, What};
 use crate::policy::{
-    ActivatorMode, ActivatorPolicy, BreakerPolicy, CutsPerPeriod, FloorPolicy, Mode, ServicePolicy,
+    ActivatorMode, ActivatorPolicy, BreakerPolicy, Confirm, CutsPerPeriod, FloorPolicy, Mode, ServicePolicy,
 };
 use crate::sample::{Reading, Row, Samples};
 use crate::tick::{Answer, Input, tick};
@@ -188,6 +188,12 @@ impl World {
         spec.limits.max_cut_percent = max_cut_percent;
         spec.limits.cuts_per_period = CutsPerPeriod::Count(per_period);
         spec.default_activator.max_period = Duration::from_secs(20);
+        if policy.mode.is_multiple_of(4) {
+            (spec.limits.max_anomalous_percent, spec.limits.min_coverage_percent) = (50, 60);
+        }
+        if policy.mode % 8 == 1 {
+            spec.breakers.iter_mut().for_each(|b| b.confirm = Confirm::USUAL);
+        }
         spec.mode = match policy.mode {
             0 => Mode::DryRun,
             1 => Mode::Disabled,
@@ -359,7 +365,7 @@ impl World {
         // Lost on the way, or carried out while the answer is lost: both look the same from here.
         let (done, told) = (fate < 192, fate < 128);
         if done {
-            apply(&mut pod.real, &action.what);
+            apply(&mut pod.real, &action.what, now);
             reach(&mut pod.real, keyed);
         }
         if told {
@@ -392,7 +398,7 @@ impl World {
     /// Pods that certainly serve: as seen, less every write of ours that may have been carried out.
     fn serving(&self, spent: &BTreeSet<&Arc<str>>) -> usize {
         let serves = |m: &Member| m.ready && !m.terminating && m.reached;
-        let flying = |p: &Stored| p.flight.is_some_and(|(step, _)| step != Move::Restore);
+        let flying = |p: &Stored| p.flight.is_some_and(|(step, _)| step.spends());
         let counts = |p: &&Stored| serves(&p.seen) && !flying(p) && !spent.contains(&p.seen.uid);
         let sure = self.pods.iter().filter(counts).count();
         let real = self.pods.iter().filter(|p| serves(&p.real) && !spent.contains(&p.real.uid)).count();
@@ -418,7 +424,12 @@ impl World {
             assert!(self.pods[pod].flight.is_none(), "an act on a pod with a write under way");
             match &action.what {
                 What::Cut(order) => self.judge_cut(pod, &order.breaker, step),
-                What::Restore(_) => assert!(matches!(self.pods[pod].seen.traffic, Traffic::Cut(_))),
+                What::Restore { .. } => assert!(matches!(self.pods[pod].seen.traffic, Traffic::Cut(_))),
+                What::Forgive(left) => {
+                    let seen = &self.pods[pod].seen;
+                    assert!(left.total() < seen.strikes.total() && seen.traffic == Traffic::Open);
+                }
+                What::KeepOut => panic!("nobody asked for it"),
                 What::Pause { .. } | What::Evict { .. } => self.judge_ladder(pod, action, step),
             }
         }
@@ -426,7 +437,7 @@ impl World {
 
     fn judge_caps(&self, cuts: usize) {
         let marked = |t: &Traffic| matches!(t, Traffic::Cut(_) | Traffic::CutByHand | Traffic::Paused);
-        let flying = |p: &Stored| p.flight.is_some_and(|(step, _)| step != Move::Restore);
+        let flying = |p: &Stored| p.flight.is_some_and(|(step, _)| step.spends());
         let out = self.pods.iter().filter(|p| marked(&p.seen.traffic) || flying(p)).count() + cuts;
         let percent = usize::try_from(self.policy.limits.max_cut_percent).unwrap();
         assert!(out * 100 <= self.pods.len() * percent, "{out} out of {}", self.pods.len());
@@ -479,6 +490,11 @@ impl World {
         let of = |b: &BreakerPolicy| longest(&b.activator, b.shortest_cut()) + b.activator.max_period;
         let default = self.policy.default_activator;
         self.policy.breakers.iter().map(of).max().unwrap().max(longest(&default, Duration::ZERO))
+    }
+
+    /// The time that the last of many waits for its slot: three rounds before it, and one of those that came earlier.
+    pub(super) fn longest_queue(&self) -> Duration {
+        (self.policy.longest_range() + Duration::from_mins(2)) * 4
     }
 
     pub(super) fn timed_cuts(&self) -> Vec<String> {

@@ -323,7 +323,8 @@ fn a_blind_breaker_cuts_nobody_and_leaves_the_others_alone() {
     assert_eq!(plan.report.gates, [Gate::Blind { breaker: "errors".into() }]);
     assert_eq!(plan.report.breakers[0].unknown, 8);
     assert_eq!(steps(&plan, Move::Cut), ["pod-01"]);
-    assert!(scene.naming(&[]).report.gates.is_empty(), "an answer ends it");
+    assert!(!scene.naming(&[]).report.gates.is_empty(), "the first answer may be partial");
+    assert!(scene.naming(&[]).report.gates.is_empty(), "two answers end it");
 }
 
 #[test]
@@ -336,24 +337,11 @@ fn an_empty_answer_for_a_fleet_that_had_series_is_blind_and_not_healthy() {
 }
 
 #[test]
-fn a_dry_run_shows_what_the_budget_allows_and_writes_nothing() {
-    let mut scene = Scene::open(6).floor(Some(4), None);
-    scene.policy.mode = Mode::DryRun;
-    let plan = scene.all_bad();
-    assert!(plan.actions.is_empty());
-    assert_eq!(plan.report.breakers[0].would_cut.len(), 2);
-    assert!(matches!(why(&plan, "pod-05"), Some(Why::Limit(Limit::Floor, _))));
-}
-
-#[test]
-fn a_dry_run_before_activation_shows_what_it_would_cut() {
+fn a_dry_run_decides_nothing_here_its_shadow_does() {
     let mut scene = Scene::open(6);
     scene.policy.mode = Mode::DryRun;
-    scene.gates = vec![Gate::NotActivated];
-    scene.members.iter_mut().for_each(|m| m.traffic = Traffic::Unlabelled);
-    let plan = scene.naming(&["pod-03"]);
-    assert_eq!(plan.report.breakers[0].would_cut, [Arc::from("pod-03")]);
-    assert!(plan.actions.is_empty());
+    let plan = scene.all_bad();
+    assert!(plan.actions.is_empty() && plan.refusals.is_empty());
 }
 
 #[test]

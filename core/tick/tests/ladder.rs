@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::fixtures::{Scene, at, back, cut_by, steps, why};
-use crate::fleet::Workload;
+use crate::fixtures::{Scene, at, back, cut_by, open, steps, why};
+use crate::fleet::{Member, Workload};
 use crate::gates::Gate;
 use crate::plan::{Kill, RestoreReason, Why};
 use crate::policy::{ActivatorMode, ActivatorPolicy};
@@ -63,6 +63,7 @@ fn evictions_of_more_than_an_hour_ago_do_not_count() {
     scene.restart();
     scene.policy.breakers[0].activator.max_kills_per_hour = 2;
     scene.kills = vec![killed("gone-a", -3_500), killed("gone-b", -2_000)];
+    scene.members.push(Member { ready_since: at(-1_900), ..open("successor") });
     assert_eq!(steps(&scene.naming(&[]), Move::Evict), ["pod"]);
 }
 
@@ -92,7 +93,19 @@ fn refused_for_kill_in_flight_until_the_evicted_pod_is_gone() {
     scene.kills = vec![killed("pod-00", 95)];
     assert_eq!(why(&scene.tick(), "pod"), Some(&Why::KillInFlight));
     scene.members.retain(|m| &*m.name != "pod-00");
-    assert_eq!(steps(&scene.tick(), Move::Evict), ["pod"]);
+    assert_eq!(why(&scene.tick(), "pod"), Some(&Why::NotReplacedYet));
+}
+
+#[test]
+fn refused_for_not_replaced_yet_until_a_successor_is_ready_for_long_enough() {
+    let mut scene = Scene::last_retry(5);
+    scene.tick();
+    scene.kills = vec![killed("gone", 100)];
+    assert_eq!(why(&scene.wait(1).tick(), "pod"), Some(&Why::NotReplacedYet));
+    scene.members.push(Member { ready_since: at(102), ..open("successor") });
+    assert_eq!(why(&scene.wait(1).tick(), "pod"), Some(&Why::NotReplacedYet));
+    assert_eq!(why(&scene.wait(29).tick(), "pod"), Some(&Why::NotReplacedYet));
+    assert_eq!(steps(&scene.wait(1).tick(), Move::Evict), ["pod"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::backoff::longest;
 use crate::fixtures::{Scene, at, back, cut_by, fleet_of_open, naming, open, steps};
 use crate::fleet::Member;
 use crate::gates::Gate;
-use crate::plan::RestoreReason;
+use crate::plan::{RestoreReason, Why};
 use crate::policy::Mode;
 use crate::traffic::{Cut, Move, Traffic};
 
@@ -34,9 +34,43 @@ fn a_restart_with_twenty_cut_pods_restores_none_before_its_stored_time() {
     assert!(scene.tick().actions.is_empty());
     scene.wait(25).restart();
     assert!(scene.tick().actions.is_empty());
-    assert_eq!(steps(&scene.wait(20).tick(), Move::Restore).len(), 6);
-    scene.restart();
-    assert_eq!(steps(&scene.wait(15).tick(), Move::Restore).len(), 20);
+    assert_eq!(
+        steps(&scene.wait(20).tick(), Move::Restore),
+        ["pod-40", "pod-41", "pod-42", "pod-43", "pod-44"]
+    );
+}
+
+#[test]
+fn refused_for_no_slot_twenty_pods_due_in_one_second_come_back_in_four_rounds() {
+    let mut scene = Scene::open(30);
+    scene.members.extend((40..60).map(|i| cut_by(&format!("pod-{i}"), "errors", 1, 60, 100).0));
+    let mut rounds = Vec::new();
+    for _ in 0..150 {
+        let plan = scene.tick();
+        if steps(&plan, Move::Restore).is_empty() {
+            assert!(rounds.len() >= 4 || plan.refusals.iter().any(|r| r.why == Why::NoSlot(5)));
+        } else {
+            rounds.push((scene.now.mono.as_secs(), steps(&plan, Move::Restore).len()));
+        }
+        scene.carry_out(&plan);
+        scene.wait(4);
+    }
+    assert_eq!(rounds.iter().map(|(_, pods)| *pods).collect::<Vec<_>>(), [5, 5, 5, 5]);
+    assert!(rounds[3].0 < 100 + 3 * (7 + 120) + 4 * 4, "{rounds:?}");
+}
+
+#[test]
+fn healed_pods_free_their_slots_for_the_next() {
+    let mut scene = Scene::open(30);
+    scene.members.extend((40..60).map(|i| cut_by(&format!("pod-{i}"), "errors", 1, 60, 100).0));
+    let mut second = 0;
+    while scene.members.iter().any(|m| !m.serving()) {
+        let plan = scene.naming(&[]);
+        scene.carry_out(&plan);
+        scene.wait(2);
+        second += 2;
+    }
+    assert!(second < 60, "all are back after {second} s");
 }
 
 #[test]
@@ -169,7 +203,9 @@ fn garbage_on_a_pod_keeps_it_out_no_longer_than_the_longest_cut() {
     assert_eq!(steps(&scene.tick(), Move::Restore), ["c"]);
     scene.members.retain(|m| &*m.name != "c");
     scene.now = scene.now.after(most);
-    assert_eq!(steps(&scene.tick(), Move::Restore), ["a", "b"]);
+    let plan = scene.tick();
+    let due = steps(&plan, Move::Restore).into_iter().chain(plan.refusals.iter().map(|r| &*r.pod));
+    assert_eq!(due.collect::<Vec<_>>(), ["a", "b"], "one is back, the other waits for a slot");
 }
 
 #[test]

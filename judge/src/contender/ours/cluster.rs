@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use kubervisor::api::{cut_patch, key, pause_patch, restore_patch};
+use kubervisor::api::{cut_patch, forgive_patch, keep_out_patch, key, pause_patch, restore_patch};
 use kubervisor::cluster::cache::{Cache, Governor};
 use kubervisor::cluster::slim::{SlimPod, SlimService};
 use kubervisor::cluster::snapshot::View;
@@ -102,7 +102,9 @@ impl Cluster {
         }
         let patch = match &action.what {
             What::Cut(order) => cut_patch(NAME, order),
-            What::Restore(_) => restore_patch(now),
+            What::KeepOut => keep_out_patch(NAME),
+            What::Restore { strikes, .. } => restore_patch(now, strikes.as_ref()),
+            What::Forgive(strikes) => forgive_patch(strikes),
             What::Pause { .. } => pause_patch(),
             // No breaker of the manifest climbs that far; a disruption budget refuses it.
             What::Evict { .. } => {

@@ -1,0 +1,154 @@
+//! Too many pods anomalous at once: a fault that all pods share, which no cut can mend.
+//!
+//! Takes counts and the time; says whether a storm rages, and whether cuts of ours brought it on. Decides no action.
+
+use std::time::Duration;
+
+/// A storm ends once it was calm for this long (or for three periods): half of the pods may be seen anew before the
+/// other half is.
+const CALM: Duration = Duration::from_mins(1);
+/// After cuts of ours overloaded the rest, nothing new is cut for this long.
+const AFTER_OVERLOAD: Duration = Duration::from_mins(10);
+
+/// How much of the fleet is anomalous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Weather {
+    /// Anomalous members, confirmed or not, and timed cuts.
+    pub(crate) anomalous: u32,
+    /// Members with a known verdict, and timed cuts.
+    pub(crate) of: u32,
+    /// Percent; above it, storm.
+    pub(crate) limit: u32,
+    /// Nobody can say: a source is broken.
+    pub(crate) unseen: bool,
+}
+
+impl Weather {
+    /// A single pod is no storm, however small the fleet.
+    fn rough(self) -> bool {
+        let share = u64::from(self.anomalous) * 100 > u64::from(self.of) * u64::from(self.limit);
+        self.anomalous >= 2 && share
+    }
+}
+
+/// Whether a storm rages.
+#[derive(Debug, Default)]
+pub(crate) struct Storm {
+    rages: bool,
+    calm_since: Option<Duration>,
+    /// Cuts of ours brought it on.
+    ours: bool,
+    /// Nothing new is cut until then.
+    quiet_until: Option<Duration>,
+}
+
+/// What changed with an observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    Began,
+    Ended,
+}
+
+impl Storm {
+    /// Takes note of the weather. `periods`: three evaluation periods. `induced`: pods that were healthy turned
+    /// anomalous soon after cuts of ours.
+    pub(crate) fn observe(
+        &mut self,
+        weather: Weather,
+        periods: Duration,
+        induced: bool,
+        now: Duration,
+    ) -> Change {
+        if weather.rough() {
+            self.calm_since = None;
+            let began = !std::mem::replace(&mut self.rages, true);
+            self.ours |= induced;
+            return if began { Change::Began } else { Change::None };
+        }
+        if !self.rages || weather.unseen {
+            self.calm_since = None;
+            return Change::None;
+        }
+        let since = *self.calm_since.get_or_insert(now);
+        if now.saturating_sub(since) < CALM.max(periods) {
+            return Change::None;
+        }
+        if self.ours {
+            self.quiet_until = Some(now.saturating_add(AFTER_OVERLOAD));
+        }
+        (self.rages, self.calm_since, self.ours) = (false, None, false);
+        Change::Ended
+    }
+
+    pub(crate) fn rages(&self) -> bool {
+        self.rages
+    }
+
+    /// Whether cuts of ours are to be taken back now: the storm is theirs, and it has not begun to end.
+    pub(crate) fn takes_back(&self) -> bool {
+        self.rages && self.ours && self.calm_since.is_none()
+    }
+
+    /// Until when nothing new is cut after an overload.
+    pub(crate) fn quiet(&self, now: Duration) -> Option<Duration> {
+        self.quiet_until.filter(|until| *until > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn weather(anomalous: u32, of: u32) -> Weather {
+        Weather { anomalous, of, limit: 50, unseen: false }
+    }
+
+    fn run(storm: &mut Storm, second: u32, anomalous: u32) -> Change {
+        storm.observe(weather(anomalous, 10), SECOND * 15, false, SECOND * second)
+    }
+
+    #[test]
+    fn more_than_half_is_a_storm_and_half_is_none() {
+        assert!(!weather(5, 10).rough() && weather(6, 10).rough());
+        assert!(!weather(1, 1).rough(), "a single pod is no storm");
+    }
+
+    #[test]
+    fn a_storm_ends_after_a_minute_of_calm_and_not_on_half_updated_data() {
+        let mut storm = Storm::default();
+        assert_eq!(run(&mut storm, 0, 9), Change::Began);
+        assert_eq!(run(&mut storm, 5, 3), Change::None);
+        assert_eq!(run(&mut storm, 20, 9), Change::None);
+        assert_eq!(run(&mut storm, 25, 2), Change::None);
+        assert_eq!(run(&mut storm, 84, 2), Change::None);
+        assert!(storm.rages());
+        assert_eq!(run(&mut storm, 85, 2), Change::Ended);
+        assert!(!storm.rages());
+    }
+
+    #[test]
+    fn a_storm_does_not_end_while_nobody_can_see() {
+        let mut storm = Storm::default();
+        run(&mut storm, 0, 9);
+        let blind = Weather { unseen: true, ..weather(0, 0) };
+        for second in 1..200 {
+            assert_eq!(storm.observe(blind, SECOND, false, SECOND * second), Change::None);
+        }
+        assert!(storm.rages());
+    }
+
+    #[test]
+    fn after_a_storm_of_our_own_making_nothing_is_cut_for_ten_minutes() {
+        let mut storm = Storm::default();
+        storm.observe(weather(9, 10), SECOND, true, SECOND);
+        assert!(storm.takes_back());
+        run(&mut storm, 10, 0);
+        assert!(!storm.takes_back());
+        assert_eq!(run(&mut storm, 70, 0), Change::Ended);
+        assert_eq!(storm.quiet(SECOND * 70), Some(SECOND * 670));
+        assert_eq!(storm.quiet(SECOND * 670), None);
+    }
+}
