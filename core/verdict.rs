@@ -90,6 +90,8 @@ pub enum Unknown {
     TooLittle,
     /// Two series for one pod: the query lacks an aggregation.
     AmbiguousSeries,
+    /// A series of this pod lacks the label that the detector counts by: the query aggregated it away.
+    NoKey,
     /// Not Ready for long enough to be compared.
     TooYoung,
     /// Back a moment ago: the samples are of the time before.
@@ -114,6 +116,7 @@ impl Unknown {
             Self::Histogram => "Histogram",
             Self::TooLittle => "TooLittle",
             Self::AmbiguousSeries => "AmbiguousSeries",
+            Self::NoKey => "NoKey",
             Self::TooYoung => "TooYoung",
             Self::Settling => "Settling",
             Self::TooFewPeers => "TooFewPeers",

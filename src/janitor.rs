@@ -153,7 +153,7 @@ impl Janitor {
                 waiting.refused.remove(&pod.uid);
                 let name = pod.by.clone().unwrap_or_default();
                 let id = Identity { namespace: Arc::clone(&pod.namespace), name, uid: Arc::from("") };
-                self.metrics.restored(&id, "Released");
+                self.metrics.restored(&counted(&pod.namespace, pod.by.as_deref(), pod.by_exists), "Released");
                 let text = format!("restored: {why}");
                 self.events.tell(&id, Notice::of_pod(&pod.name, &pod.uid, Kind::PodRestored, now, text));
             }
@@ -167,12 +167,57 @@ impl Janitor {
     }
 }
 
+/// Under whose name a pod that the janitor freed is counted. One that is gone has been forgotten: a series of its name
+/// would stand for ever.
+fn counted(namespace: &str, by: Option<&str>, by_exists: bool) -> Identity {
+    let (namespace, name) = by.filter(|_| by_exists).map_or(("", ""), |name| (namespace, name));
+    Identity { namespace: namespace.into(), name: name.into(), uid: "".into() }
+}
+
+/// Namespaces in which a label was refused: when they are looked over again (`None`: now), and the pause after that.
+#[derive(Debug, Default)]
+struct PutOff(BTreeMap<Arc<str>, (Option<Instant>, Duration)>);
+
+impl PutOff {
+    fn earliest(&self) -> Option<Instant> {
+        self.0.values().filter_map(|(at, _)| *at).min()
+    }
+
+    /// Namespaces whose time has come; it does not come twice.
+    fn due(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let due = self.0.iter_mut().filter(|(_, (at, _))| at.is_some_and(|at| at <= now));
+        due.map(|(namespace, (at, _))| (Arc::clone(namespace), *at = None).0).collect()
+    }
+
+    fn waits(&self, namespace: &str) -> bool {
+        self.0.get(namespace).is_some_and(|(at, _)| at.is_some())
+    }
+
+    /// A pod that changed or went meanwhile comes again by the watch; anything else puts its namespace off, whatever
+    /// its other pods got: nobody else would bring that pod up again.
+    fn note(&mut self, results: Vec<(Arc<str>, Result<(), CallError>)>, now: Instant) {
+        let former = self.0.clone();
+        for (namespace, result) in results {
+            let Err(error) = result else { continue };
+            if !matches!(error.code(), Some(404 | 409 | 422)) {
+                let pause = former.get(&namespace).map_or(RETRY.0, |(_, pause)| (*pause * 2).min(RETRY.1));
+                tracing::warn!(%namespace, %error, again_in = ?pause, "a pod could not be labelled yet");
+                self.0.insert(namespace, (Some(now + pause), pause));
+            }
+        }
+    }
+
+    /// Everything that was due has been tried.
+    fn settle(&mut self) {
+        self.0.retain(|_, (at, _)| at.is_some());
+    }
+}
+
 /// Gives every pod of a gated Service its first label, until `stop`.
 pub async fn label_pods(cache: Arc<Cache>, writer: Writer, registry: Arc<Registry>, stop: CancellationToken) {
-    // Namespaces in which a label was refused: when they are looked over again, and the pause after that.
-    let mut refused: BTreeMap<Arc<str>, (Instant, Duration)> = BTreeMap::new();
+    let mut put_off = PutOff::default();
     loop {
-        let earliest = refused.values().map(|(at, _)| *at).min();
+        let earliest = put_off.earliest();
         let again = async {
             match earliest {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -183,11 +228,7 @@ pub async fn label_pods(cache: Arc<Cache>, writer: Writer, registry: Arc<Registr
             biased;
             () = stop.cancelled() => return,
             () = cache.unlabelled.notified() => {}
-            () = again => {
-                let now = Instant::now();
-                let due = refused.iter().filter(|(_, (at, _))| *at <= now).map(|(ns, _)| Arc::clone(ns));
-                due.collect::<Vec<_>>().iter().for_each(|ns| cache.requeue_labels(ns));
-            }
+            () = again => put_off.due(Instant::now()).iter().for_each(|ns| cache.requeue_labels(ns)),
         }
         while !(cache.synced() && registry.synced()) {
             tokio::select! {
@@ -201,22 +242,17 @@ pub async fn label_pods(cache: Arc<Cache>, writer: Writer, registry: Arc<Registr
             () = stop.cancelled() => return,
             () = writer.mandate().writable() => {}
         }
-        label_waiting(&cache, &writer, &mut refused, &stop).await;
+        label_waiting(&cache, &writer, &mut put_off, &stop).await;
     }
 }
 
-async fn label_waiting(
-    cache: &Cache,
-    writer: &Writer,
-    refused: &mut BTreeMap<Arc<str>, (Instant, Duration)>,
-    stop: &CancellationToken,
-) {
+async fn label_waiting(cache: &Cache, writer: &Writer, put_off: &mut PutOff, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let mut pods = cache.take_unlabelled(SWEEP_MAX);
         if pods.is_empty() {
-            return;
+            break;
         }
-        pods.retain(|pod| refused.get(&pod.namespace).is_none_or(|(at, _)| *at <= Instant::now()));
+        pods.retain(|pod| !put_off.waits(&pod.namespace));
         let labelled = futures::stream::iter(pods)
             .map(|pod| async move {
                 let result = writer.label(&pod).await;
@@ -224,27 +260,54 @@ async fn label_waiting(
             })
             .buffer_unordered(LABELS_AT_ONCE);
         let results: Vec<_> = labelled.collect().await;
-        note_labels(results, refused);
+        put_off.note(results, Instant::now());
     }
+    put_off.settle();
 }
 
-/// A pod that changed or went meanwhile comes again by the watch; anything else puts its namespace off.
-fn note_labels(
-    results: Vec<(Arc<str>, Result<(), CallError>)>,
-    refused: &mut BTreeMap<Arc<str>, (Instant, Duration)>,
-) {
-    let former = refused.clone();
-    for (namespace, result) in results {
-        match result {
-            Ok(()) => {
-                refused.remove(&namespace);
-            }
-            Err(error) if matches!(error.code(), Some(404 | 409 | 422)) => {}
-            Err(error) => {
-                let pause = former.get(&namespace).map_or(RETRY.0, |(_, pause)| (*pause * 2).min(RETRY.1));
-                tracing::warn!(%namespace, %error, again_in = ?pause, "a pod could not be labelled yet");
-                refused.insert(namespace, (Instant::now() + pause, pause));
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> Result<(), CallError> {
+        let status = serde_json::json!({"status": "Failure", "code": code, "message": "", "reason": ""});
+        Err(CallError::Refused(Box::new(serde_json::from_value(status).unwrap())))
+    }
+
+    fn noted(put_off: &mut PutOff, results: Vec<Result<(), CallError>>, now: Instant) {
+        put_off.note(results.into_iter().map(|result| (Arc::from("meadow"), result)).collect(), now);
+        put_off.settle();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_label_was_refused_is_not_forgotten_for_a_sibling_that_got_its() {
+        let (mut put_off, now) = (PutOff::default(), Instant::now());
+        noted(&mut put_off, vec![refused(403), Ok(())], now);
+        assert!(put_off.waits("meadow"));
+        let later = now + RETRY.0;
+        assert_eq!((put_off.earliest(), put_off.due(later)), (Some(later), vec![Arc::from("meadow")]));
+        assert!(!put_off.waits("meadow"), "it is tried again");
+        noted(&mut put_off, vec![Ok(()), refused(403), Ok(())], later);
+        assert_eq!(put_off.earliest(), Some(later + RETRY.0 * 2), "the pause does not grow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_pod_that_is_gone_or_changed_when_its_time_comes_is_waited_for_no_more() {
+        let (mut put_off, now) = (PutOff::default(), Instant::now());
+        for last in [vec![], vec![refused(404)], vec![refused(409)], vec![Ok(())]] {
+            noted(&mut put_off, vec![refused(403)], now);
+            assert_eq!(put_off.due(now + RETRY.0).len(), 1);
+            noted(&mut put_off, last, now + RETRY.0);
+            assert_eq!(put_off.earliest(), None);
         }
+    }
+
+    #[test]
+    fn a_resource_that_is_gone_leaves_no_series_behind_when_its_pods_are_freed() {
+        let metrics = Metrics::new();
+        metrics.restored(&counted("meadow", Some("pick"), false), "Released");
+        assert!(!metrics.text().contains("meadow") && metrics.text().contains("reason=\"Released\""));
+        metrics.restored(&counted("meadow", Some("pick"), true), "Released");
+        assert!(metrics.text().contains("meadow"));
     }
 }

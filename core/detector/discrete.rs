@@ -35,6 +35,14 @@ pub enum Lists {
 }
 
 impl Lists {
+    /// Whether the value stands in one of the lists.
+    fn names(&self, value: &str) -> bool {
+        match self {
+            Self::Good(list) | Self::Bad(list) => list.contains(value),
+            Self::Both { good, bad } => good.contains(value) || bad.contains(value),
+        }
+    }
+
     /// `Some(true)` bad, `Some(false)` good, `None` neither. A series without the key has the empty value.
     fn is_bad(&self, value: &str) -> Option<bool> {
         match self {
@@ -53,12 +61,22 @@ impl Discrete {
         self.weigh(good, bad)
     }
 
+    /// Whether the series lacks the key, and nobody said what that means: it would be neither good nor bad, but simply
+    /// not in the list, and a query that aggregates the key away would condemn every pod.
+    #[must_use]
+    pub fn lacks_key(&self, row: &Row) -> bool {
+        row.key.as_deref().is_none_or(str::is_empty) && !self.lists.names("")
+    }
+
     fn counts(&self, rows: &[Row]) -> Result<(f64, f64), Unknown> {
         if rows.is_empty() {
             return Err(Unknown::NoSeries);
         }
         if rows.windows(2).any(|pair| pair[0].key == pair[1].key) {
             return Err(Unknown::AmbiguousSeries);
+        }
+        if rows.iter().any(|row| self.lacks_key(row)) {
+            return Err(Unknown::NoKey);
         }
         let (mut good, mut bad) = (0.0, 0.0);
         for row in rows {
@@ -173,6 +191,25 @@ mod tests {
         assert!(!beyond(&both, &[("200", 10.0), ("404", 900.0), ("500", 1.0)]));
         let bad = rule(Lists::Bad(set(&["500"])));
         assert!(!beyond(&bad, &[("404", 900.0), ("500", 20.0)]));
+    }
+
+    #[test]
+    fn a_series_without_the_key_is_unknown_and_condemns_nobody() {
+        let bare = || rows(&[("", 90.0)]);
+        let mut absent = bare();
+        absent[0].key = None;
+        let lists = [
+            Lists::Good(set(&["200"])),
+            Lists::Bad(set(&["500"])),
+            Lists::Both { good: set(&["200"]), bad: set(&["500"]) },
+        ];
+        for lists in lists {
+            assert_eq!(rule(lists.clone()).judge(&bare()), Err(Unknown::NoKey));
+            assert_eq!(rule(lists.clone()).judge(&absent), Err(Unknown::NoKey));
+            assert_eq!(rule(lists).judge(&rows(&[("", 1.0), ("200", 90.0)])), Err(Unknown::NoKey));
+        }
+        let named = |lists| rule(lists).judge(&bare()).unwrap().beyond;
+        assert!(named(Lists::Bad(set(&[""]))) && !named(Lists::Good(set(&[""]))));
     }
 
     proptest! {

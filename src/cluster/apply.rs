@@ -151,11 +151,16 @@ impl Writer {
     }
 
     /// A place among the writes under way. What takes traffic away does not wait for long: its evidence would be old.
+    /// After the end there is none: somebody else may be looking after the pods by now.
     async fn slot(&self, step: Move) -> Result<SemaphorePermit<'_>, NotSent> {
         let patience = if step.spends() { SPEND_PATIENCE } else { RETURN_PATIENCE };
-        match tokio::time::timeout(patience, self.slots.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(NotSent::Late),
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(NotSent::Ending),
+            slot = tokio::time::timeout(patience, self.slots.acquire()) => match slot {
+                Ok(Ok(slot)) => Ok(slot),
+                Ok(Err(_)) | Err(_) => Err(NotSent::Late),
+            },
         }
     }
 
@@ -185,8 +190,10 @@ impl Writer {
     /// # Errors
     /// What the server said.
     pub async fn label(&self, pod: &Unlabelled) -> Result<(), CallError> {
-        let Ok(slot) = self.slot(Move::Restore).await else {
-            return Err(CallError::NotSent("too many writes are under way".into()));
+        let slot = match self.slot(Move::Restore).await {
+            Ok(slot) => slot,
+            Err(NotSent::Ending) => return Err(CallError::NotSent("the controller ends".into())),
+            Err(_) => return Err(CallError::NotSent("too many writes are under way".into())),
         };
         let pod =
             PodAddress { namespace: &pod.namespace, name: &pod.name, uid: &pod.uid, version: pod.version };
@@ -209,7 +216,7 @@ impl Writer {
                 self.settle(pod, None);
                 Outcome::Done
             }
-            Err(error) if error.definite() => {
+            Err(error) if error.definite() || step == Move::Evict && error.many_budgets() => {
                 self.cache.refused(pod.uid);
                 Outcome::Refused(error)
             }
@@ -387,4 +394,31 @@ fn eviction(namespace: &str, action: &Action) -> Value {
             "resourceVersion": action.resource_version.to_string(),
         } },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_the_end_nothing_is_sent_however_much_of_a_plan_is_left() {
+        // Fails where somebody else was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nobody = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+        let (cache, stop) = (Arc::new(Cache::default()), CancellationToken::new());
+        let client = Client::try_from(nobody).unwrap();
+        let mandate = Mandate::unlimited();
+        let writer = Writer::new(client, cache, mandate, Metrics::new(), TaskTracker::new(), stop.clone());
+        stop.cancel();
+        let pod = |text: &str| -> Arc<str> { text.into() };
+        let id = Identity { namespace: pod("meadow"), name: pod("pick"), uid: pod("k1") };
+        let what = What::Pause { breaker: None, strikes: 1 };
+        let action = Action { pod: pod("pear-0"), uid: pod("p0"), resource_version: 7, what };
+        let act = writer.act(&id, &action, &|_| 0, Timestamp::UNIX_EPOCH).await;
+        assert!(matches!(act, Outcome::NotSent(NotSent::Ending)), "{act:?}");
+        let address =
+            PodAddress { namespace: &id.namespace, name: &action.pod, uid: &action.uid, version: 7 };
+        let free = writer.free(&address, Timestamp::UNIX_EPOCH).await;
+        assert!(matches!(free, Outcome::NotSent(NotSent::Ending)), "{free:?}");
+    }
 }

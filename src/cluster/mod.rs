@@ -63,6 +63,14 @@ impl CallError {
         }
     }
 
+    /// Whether an eviction was refused because more than one disruption budget covers the pod: the API server says so
+    /// itself, with a 500 for which no proxy can be blamed.
+    #[must_use]
+    pub fn many_budgets(&self) -> bool {
+        let says = |status: &kube::core::Status| status.message.contains("more than one PodDisruptionBudget");
+        matches!(self, Self::Refused(status) if status.code == 500 && says(status))
+    }
+
     /// Whether the server said for sure that nothing was done. A 5xx may come from a proxy behind which it was.
     #[must_use]
     pub fn definite(&self) -> bool {
@@ -107,4 +115,23 @@ fn never_left(error: &kube::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, message: &str) -> CallError {
+        let status = serde_json::json!({"status": "Failure", "code": code, "message": message, "reason": ""});
+        CallError::Refused(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn only_the_words_about_two_budgets_make_a_500_a_refusal_of_an_eviction() {
+        let two = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        assert!(refused(500, two).many_budgets() && !refused(500, two).definite());
+        assert!(!refused(500, "internal error").many_budgets());
+        assert!(!refused(429, two).many_budgets() && refused(429, two).definite());
+        assert!(!CallError::Unknown(two.into()).many_budgets());
+    }
 }

@@ -109,6 +109,8 @@ pub enum NotSent {
     InFlight,
     /// Too many writes were under way for too long; the decision is old by now.
     Late,
+    /// The controller ends, or begins anew with another scope.
+    Ending,
     /// Not exactly one KubervisorService governs it.
     Contested,
     /// This process may not act, or not so.

@@ -405,9 +405,14 @@ impl StatusWriter {
     }
 }
 
-/// What was done, and the word for it all: told at once.
+/// What was done, and the word for it all: told at once. Between words that a source alone may flip as often as it
+/// answers there is no difference: they are conditions like others.
 fn acts(status: &KubervisorServiceStatus) -> impl PartialEq + use<> {
     let KubervisorServiceStatus { observed_generation, state, cut, recent, kills, .. } = status.clone();
+    let state = match state {
+        Some(State::Held | State::InitFailed | State::Running) => Some(State::Running),
+        other => other,
+    };
     (observed_generation, state, cut, recent, kills)
 }
 
@@ -506,6 +511,20 @@ mod tests {
         let failing = [("errors".to_owned(), "no answer".to_owned())];
         let status = compose(&facts(&[], &failing), &KubervisorServiceStatus::default());
         assert_eq!((status_of(&status, "Failed"), status_of(&status, "Ready")), ("True", "False"));
+    }
+
+    #[test]
+    fn what_a_source_flips_with_each_answer_is_no_act_and_the_rest_is() {
+        let of = |state| KubervisorServiceStatus { state: Some(state), ..KubervisorServiceStatus::default() };
+        let is_act = |from, to| acts(&of(from)) != acts(&of(to));
+        assert!(!is_act(State::Running, State::Held) && !is_act(State::Held, State::InitFailed));
+        assert!(is_act(State::Running, State::Disabled) && is_act(State::Conflict, State::Held));
+        let cut = |status: KubervisorServiceStatus| KubervisorServiceStatus {
+            recent: vec!["cut".into()],
+            ..status
+        };
+        assert!(acts(&of(State::Held)) != acts(&cut(of(State::Held))));
+        assert!(urgent(&of(State::Running)) != urgent(&of(State::Held)), "it is told all the same");
     }
 
     #[test]

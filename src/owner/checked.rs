@@ -16,6 +16,8 @@ use crate::cluster::workloads::faults;
 
 /// A workload may come without any change of spec or Service.
 const ASK_AGAIN: Duration = Duration::from_mins(10);
+/// Where a fault is known: everything is held until it is mended, which nobody tells us.
+const FAULTY: Duration = Duration::from_secs(30);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(15);
 
@@ -60,13 +62,7 @@ impl Checked {
     ) {
         let wanted = (generation, selector.to_vec());
         let changed = self.asked.as_ref() != Some(&wanted);
-        let again = match self.known() {
-            Known::Nothing(_) => (RETRY * 2_u32.saturating_pow(self.failures.min(8))).min(ASK_AGAIN),
-            // Spread: services that start together must not ask together for ever.
-            Known::Faults(_) => {
-                ASK_AGAIN + ASK_AGAIN * u32::try_from(hash(0, id.uid.as_bytes()) % 20).unwrap_or(0) / 100
-            }
-        };
+        let again = ask_again(&self.known(), self.failures, &id.uid);
         if selector.is_empty() || !changed && self.at.elapsed() < again {
             return;
         }
@@ -97,5 +93,31 @@ impl Checked {
             send.send_replace(known);
             told.into_iter().for_each(|changed| changed.notify_one());
         });
+    }
+}
+
+/// Time until an answer is too old.
+fn ask_again(known: &Known, failures: u32, uid: &str) -> Duration {
+    match known {
+        Known::Nothing(_) => (RETRY * 2_u32.saturating_pow(failures.min(8))).min(ASK_AGAIN),
+        Known::Faults(faults) if !faults.is_empty() => FAULTY,
+        // Spread: services that start together must not ask together for ever.
+        Known::Faults(_) => {
+            ASK_AGAIN + ASK_AGAIN * u32::try_from(hash(0, uid.as_bytes()) % 20).unwrap_or(0) / 100
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_fault_is_looked_at_again_soon_and_a_sound_workload_now_and_then() {
+        let faults = |faults: &[&str]| Known::Faults(faults.iter().map(|f| (*f).to_owned()).collect());
+        assert_eq!(ask_again(&faults(&["it selects by the key"]), 0, "k1"), Duration::from_secs(30));
+        assert!(ask_again(&faults(&[]), 0, "k1") >= ASK_AGAIN);
+        let failed = |failures| ask_again(&Known::Nothing("403".into()), failures, "k1");
+        assert!(failed(1) > failed(0) && failed(99) == ASK_AGAIN);
     }
 }

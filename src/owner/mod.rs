@@ -5,8 +5,10 @@
 //! the spec: the task goes on, only breakers that changed are asked afresh.
 
 mod act;
+mod ages;
 mod breaker;
 mod checked;
+mod doubts;
 mod kills;
 mod tell;
 
@@ -20,7 +22,6 @@ use futures::stream::FuturesUnordered;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
-use kubervisor_core::detector::Detector;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report, What};
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use self::breaker::{Answered, Answers, Asking};
 use self::checked::{Checked, Known};
+use self::doubts::doubt_of;
 use self::kills::Kills;
 use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
@@ -144,6 +146,8 @@ pub struct Owner {
     specs: u64,
     /// What every answer of a source left to doubt, by breaker.
     doubts: BTreeMap<Arc<str>, &'static str>,
+    /// Breakers whose samples may be older than asked for.
+    unbounded: ages::Unbounded,
     /// The last tick found fewer serving than the floor.
     short: bool,
     /// When this owner started.
@@ -178,6 +182,7 @@ impl Owner {
             recent: inbox.stored.recent.iter().cloned().collect(),
             failing: BTreeMap::new(),
             doubts: BTreeMap::new(),
+            unbounded: BTreeMap::new(),
             short: false,
             since: Instant::now(),
             seed: hash(0, id.uid.as_bytes()),
@@ -248,6 +253,8 @@ impl Owner {
         // The gauges of breakers that are gone; the next tick sets the others again.
         self.parts.metrics.idle(&self.id, &self.breaker_names());
         self.policy = parsed.policy.clone();
+        self.unbounded.clear();
+        self.bound_ages();
         if self.policy.mode == Mode::Disabled {
             self.asking.stop();
         }
@@ -256,7 +263,7 @@ impl Owner {
     /// One tick with everything around it. Returns the time until the next one is due.
     async fn turn(&mut self, answers: &[Answered]) -> Duration {
         let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
-        self.note_sources(answers);
+        self.note_sources(answers, &view);
         if let Ok(parsed) = &self.spec.parsed {
             self.checked.look(&self.parts, &self.id, &parsed.service, &view.selector, self.specs);
         }
@@ -301,12 +308,12 @@ impl Owner {
         view.service.fault().is_none() && self.policy.mode != Mode::Disabled
     }
 
-    fn note_sources(&mut self, answers: &[Answered]) {
+    fn note_sources(&mut self, answers: &[Answered], view: &View) {
         for answered in answers {
             let outcome = match &answered.result {
                 Ok(answers) => {
                     self.failing.remove(&answered.breaker);
-                    self.doubt(&answered.breaker, answers)
+                    self.doubt(&answered.breaker, answers, view)
                 }
                 Err(error) => {
                     self.failing.insert(Arc::clone(&answered.breaker), error.clone());
@@ -315,30 +322,18 @@ impl Owner {
             };
             self.parts.metrics.evaluated(&self.id, &answered.breaker, outcome);
         }
+        if !answers.is_empty() {
+            self.bound_ages();
+        }
     }
 
     /// What an answer that came leaves to be desired; the word for its outcome.
-    fn doubt(&mut self, breaker: &Arc<str>, answers: &Answers) -> &'static str {
-        let Answers { values: answer, activity } = answers;
-        let custom = self.policy.breaker(breaker).is_some_and(|b| b.detector == Detector::Custom);
-        let idle = activity.as_ref().is_some_and(|activity| activity.samples.is_empty());
-        let partial = answer.samples.partial || activity.as_ref().is_some_and(|a| a.samples.partial);
-        let (word, text) = match (partial, answer.samples.is_empty()) {
-            (true, _) => {
-                ("Partial", "the source warned that its answer is incomplete: it is no reason to cut")
-            }
-            // A custom service that names nobody says that all is well.
-            (false, true) if !custom => {
-                ("Empty", "the answer has no series: is the query right, and is there traffic?")
-            }
-            (false, false) if idle => (
-                "Empty",
-                "the answer to activityPromQL has no series: is the query right, and is there traffic?",
-            ),
-            (false, _) => {
-                self.doubts.remove(breaker);
-                return "Ok";
-            }
+    fn doubt(&mut self, breaker: &Arc<str>, answers: &Answers, view: &View) -> &'static str {
+        let answer = &answers.values;
+        let detector = self.policy.breaker(breaker).map(|b| &b.detector);
+        let Some((word, text)) = doubt_of(detector, answers, view) else {
+            self.doubts.remove(breaker);
+            return "Ok";
         };
         if self.doubts.insert(Arc::clone(breaker), text).is_none() {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, %breaker,

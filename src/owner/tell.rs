@@ -33,6 +33,7 @@ const REMARKS_MAX: usize = 64;
 /// What was told last: only a change is news.
 #[derive(Debug, Default)]
 pub(super) struct Last {
+    generation: Option<i64>,
     activated: Option<bool>,
     fault: Option<&'static str>,
     errors: Vec<String>,
@@ -50,6 +51,10 @@ impl Owner {
         if fault != self.last.fault {
             self.last.fault = fault;
             news.extend(fault.map(|text| (Kind::ServiceNotAvailable, text.to_owned())));
+        }
+        // Of another spec even the same word is news.
+        if std::mem::replace(&mut self.last.generation, self.spec.generation) != self.spec.generation {
+            self.last.told.remove(&Kind::InitFailed);
         }
         let errors = self.errors();
         if errors != self.last.errors {
@@ -71,7 +76,7 @@ impl Owner {
         }
         self.last.floor_reached = floor_reached;
         for (kind, text) in news {
-            let flaps = matches!(kind, Kind::Held | Kind::Released | Kind::FloorReached);
+            let flaps = matches!(kind, Kind::Held | Kind::Released | Kind::FloorReached | Kind::InitFailed);
             let told = self.last.told.insert(kind, now.mono);
             if flaps && told.is_some_and(|at| now.mono.saturating_sub(at) < SAME_WORD_EVERY) {
                 self.last.told.extend(told.map(|at| (kind, at)));
@@ -172,6 +177,7 @@ impl Owner {
         let doubts: Vec<_> =
             self.doubts.iter().map(|(b, text)| (b.to_string(), (*text).to_owned())).collect();
         let mut notes = self.spec.parsed.as_ref().map(|p| p.notes.clone()).unwrap_or_default();
+        notes.extend(self.age_notes());
         notes.extend(doubts.iter().map(|(breaker, text)| format!("{breaker}: {text}")));
         // The first moments are all doubt; told at every start, they would be two writes for each service.
         let budgets = self.parts.cache.budgets_known(&self.id.namespace);

@@ -14,7 +14,9 @@ use super::http::{Http, Weighed};
 use super::probe::Probes;
 use super::sharing::{Boarding, Landing, Outcome, Sharing, arrive};
 use super::turns::{Turn, Turns};
-use super::{Answer, Endpoint, MAX_TIMEOUT, Question, Slot, Source, SourceError, custom, prometheus};
+use super::{
+    Answer, Endpoint, MAX_TIMEOUT, PromQuestion, Question, Slot, Source, SourceError, custom, prometheus,
+};
 
 /// A query that took longer shares its turns with the other slow ones from then on. At the shortest period of 1 s it
 /// occupies a turn for good.
@@ -119,13 +121,6 @@ impl Sources {
             options,
         })))
     }
-
-    /// Whether a Prometheus bounds the age of samples as it is asked to. Found out after the first answer; `None`
-    /// until then. Where it is `Some(false)`, samples may be up to 5 minutes old.
-    #[must_use]
-    pub fn lookback_honoured(&self, endpoint: &Endpoint) -> Option<bool> {
-        self.0.probes.honoured(endpoint)
-    }
 }
 
 impl fmt::Debug for Sources {
@@ -155,6 +150,11 @@ impl Source for Sources {
             }
         }
         .boxed()
+    }
+
+    /// Found out after the first answer.
+    fn bounds_age(&self, question: &PromQuestion) -> Option<bool> {
+        self.0.probes.honoured(&question.endpoint)
     }
 }
 

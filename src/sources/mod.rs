@@ -37,7 +37,7 @@ mod vector;
 pub use ask::{Asked, Observer, SourceOptions, Sources, SourcesError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ResultType, ServerFault, SourceError};
-pub use range::{RangeOf, range_of};
+pub use range::{FIVE_MINUTES, RangeOf, range_of};
 
 /// What is asked. Two breakers with equal questions share one query: everything that changes the answer is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,12 @@ pub trait Source: Send + Sync + 'static {
         question: &'a Question,
         slot: Slot,
     ) -> BoxFuture<'a, Result<Arc<Answer>, SourceError>>;
+
+    /// Whether whom it asks bounds the age of samples by the question's `lookback`; `None` while that is not known.
+    /// Where it is `Some(false)`, a selector without a range takes samples of up to [`FIVE_MINUTES`].
+    fn bounds_age(&self, _question: &PromQuestion) -> Option<bool> {
+        None
+    }
 }
 
 /// What a source said. Shared by all who asked the same.

@@ -6,7 +6,7 @@ use promql_parser::parser::{AtModifier, Expr, Offset, VectorSelector, parse};
 use promql_parser::util::parse_duration;
 
 /// What an unreadable query counts as, and the most that a selector without a range does: Prometheus' own lookback.
-const FIVE_MINUTES: Duration = Duration::from_secs(300);
+pub const FIVE_MINUTES: Duration = Duration::from_secs(300);
 /// Longer queries are not read. Admission refuses them above 4 KiB; deep nesting costs a stack frame a character.
 const MAX_LENGTH: usize = 4_096;
 /// Signs in a query that is read: far more than people write, far less than a stack of 2 MiB holds in a debug build.

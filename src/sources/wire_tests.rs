@@ -12,8 +12,7 @@ use super::testing::{
     GOOD, Gated, Told, custom, impatient, ok, options, prom, question, serve, serve_bytes, sources,
 };
 use super::{
-    Answer, Endpoint, PromQuestion, Question, ResultType, ServerFault, Source, SourceError, SourceOptions,
-    Sources,
+    Answer, PromQuestion, Question, ResultType, ServerFault, Source, SourceError, SourceOptions, Sources,
 };
 
 type Outcome = Result<Arc<Answer>, SourceError>;
@@ -252,29 +251,29 @@ async fn addresses_that_may_not_be_asked_are_not_asked() {
 #[tokio::test]
 async fn a_server_is_asked_once_whether_it_honours_the_lookback() {
     let server = answering(ResponseTemplate::new(200).set_body_string(GOOD)).await;
-    let (sources, endpoint) = (sources(), Endpoint::parse(&server.uri()).unwrap());
-    assert_eq!(sources.lookback_honoured(&endpoint), None);
+    let (sources, asked) = (sources(), prom(&server.uri(), "up"));
+    assert_eq!(sources.bounds_age(&asked), None);
     for slot in 1..=5 {
         sources.ask(&question(&server.uri(), "up"), slot).await.unwrap();
-        found(&sources, &endpoint).await;
+        found(&sources, &asked).await;
     }
-    assert_eq!(sources.lookback_honoured(&endpoint), Some(true));
+    assert_eq!(sources.bounds_age(&asked), Some(true));
     assert_eq!(server.received_requests().await.unwrap().len(), 6);
 }
 
 #[tokio::test]
 async fn a_server_that_takes_any_lookback_does_not_honour_it() {
     let url = serve_bytes(ok(GOOD)).await;
-    let (sources, endpoint) = (sources(), Endpoint::parse(&url).unwrap());
+    let (sources, asked) = (sources(), prom(&url, "up"));
     sources.ask(&question(&url, "up"), 1).await.unwrap();
-    found(&sources, &endpoint).await;
-    assert_eq!(sources.lookback_honoured(&endpoint), Some(false));
+    found(&sources, &asked).await;
+    assert_eq!(sources.bounds_age(&asked), Some(false));
 }
 
 /// Waits for the probe behind the first answer.
-async fn found(sources: &Sources, endpoint: &Endpoint) {
+async fn found(sources: &Sources, question: &PromQuestion) {
     let found = async {
-        while sources.lookback_honoured(endpoint).is_none() {
+        while sources.bounds_age(question).is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

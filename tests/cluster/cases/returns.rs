@@ -49,9 +49,14 @@ async fn restores(shop: &Shop) -> BTreeMap<String, Timestamp> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_resource_frees_its_pods_and_one_made_again_cuts_again() {
-    let (shop, source, _controller, bad) = with_one_cut("deleted", 4, json!({"period": "4m"})).await;
+    let (shop, source, controller, bad) = with_one_cut("deleted", 4, json!({"period": "4m"})).await;
     shop.delete_resource().await;
     shop.none_is_out().await;
+    let counted = || controller.metric("kubervisor_restores_total", &["reason=\"Released\""]);
+    eventually("it is counted", SOON, || async { counted().await >= 1.0 }).await;
+    let metrics = controller.metrics().await;
+    let left: Vec<_> = metrics.lines().filter(|line| line.contains(&shop.namespace)).collect();
+    assert!(left.is_empty(), "series of a resource that is gone: {left:#?}");
     for key in ["kubervisor/name", "kubervisor/strategy", "breaker/breakAt"] {
         assert_eq!(shop.mark_of(&bad, key).await, None, "{key} is left on the pod");
     }
@@ -245,6 +250,31 @@ async fn a_refused_eviction_leaves_the_pod_cut_is_told_and_is_not_repeated_in_a_
     assert!((2..=5).contains(&tries.len()), "{tries:?}");
     let refused = [shop.namespace.as_str(), "outcome=\"Refused\""];
     assert!(controller.metric("kubervisor_evictions_total", &refused).await >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_refused_for_two_disruption_budgets_leaves_the_pod_cut_and_is_told() {
+    let shop = Shop::open("two-budgets", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[0].clone();
+    for name in ["one", "another"] {
+        shop.apply(&json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "pears"}}},
+        }));
+    }
+    source.name_bad([bad.as_str()]);
+    let activator = json!({"mode": "retryAndKill", "period": 1, "maxRetryCount": 0});
+    shop.govern(returning(&source, &activator)).await;
+    shop.told("EvictionRefused", "more than one PodDisruptionBudget").await;
+    let stays = || async { shop.labelled("no").await == [bad.clone()] };
+    throughout("it stays cut", Duration::from_secs(12), stays).await;
+    let writes = shop.pod_writes().await;
+    let steps: Vec<_> = of(&writes, &bad).iter().map(|w| (w.step, w.code)).collect();
+    assert_eq!(steps[0], (Step::Cut, 200), "{steps:?}");
+    assert!(steps[1..].iter().all(|step| *step == (Step::Evict, 500)), "put back into traffic: {steps:?}");
+    assert!((2..=5).contains(&steps[1..].len()), "{steps:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,7 +154,7 @@ async fn every_pod_ever_written_was_selected_by_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statefulsets_own_service_and_a_workload_that_selects_by_the_key_are_refused() {
+async fn a_statefulsets_own_service_is_refused() {
     let shop = Shop::open("workloads", 3).await;
     let source = FakeSource::start(&shop.namespace).await;
     let bad = shop.names().await;
@@ -166,9 +166,7 @@ async fn a_statefulsets_own_service_and_a_workload_that_selects_by_the_key_are_r
             "template": {"metadata": {"labels": {"app": "press"}},
                 "spec": {"containers": [{"name": "press", "image": "none"}]}}},
     });
-    let applied =
-        shop.cluster.kubectl("admin", &["-n", &shop.namespace, "apply", "-f", "-"], Some(&set.to_string()));
-    assert!(applied.unwrap().status.success());
+    shop.apply(&set);
     shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
     shop.state_is("InitFailed").await;
     let text = shop.condition("InitFailed").await.2;
@@ -176,6 +174,33 @@ async fn a_statefulsets_own_service_and_a_workload_that_selects_by_the_key_are_r
     let answered = source.answers();
     eventually("it is asked all the same", SOON, || async { source.answers() > answered + 2 }).await;
     assert!(shop.labelled("no").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_selects_by_the_key_is_refused_and_cuts_begin_soon_after_it_is_mended() {
+    let shop = Shop::open("by-key", 3).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let bad = shop.names().await[0].clone();
+    source.name_bad([bad.as_str()]);
+    let labels = json!({"app": "pears", "press": "yes", "kubervisor/traffic": "yes"});
+    shop.apply(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "press"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"nodeName": localcluster::KWOK_NODE, "containers": [{"name": "press", "image": "none"}]}}},
+    }));
+    shop.serves(4).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    shop.state_is("InitFailed").await;
+    let text = shop.condition("InitFailed").await.2;
+    assert!(text.contains("press") && text.contains("kubervisor/traffic"), "{text}");
+    let answered = source.answers();
+    eventually("it is asked all the same", SOON, || async { source.answers() > answered + 2 }).await;
+    assert!(shop.labelled("no").await.is_empty());
+    shop.deployments().delete("press", &DeleteParams::foreground()).await.unwrap();
+    // Half a minute, and the way there and back.
+    eventually("it is cut", SOON * 2, || async { shop.labelled("no").await == [bad.clone()] }).await;
+    shop.becomes("InitFailed", "False").await;
 }
 
 /// The label of each pod, in the order of names; empty where it has none.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::harness::trace::{Step, accepted, of};
@@ -211,6 +211,65 @@ async fn a_query_that_the_source_cannot_read_is_a_fault_of_the_spec_until_it_can
     incident.is_mended().await;
     incident.shop.state_is("Running").await;
     incident.shop.becomes("InitFailed", "False").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_cut_for_series_from_which_the_key_was_aggregated_away() {
+    let keyless = |incident: &Incident| {
+        let row = |pod: &String| json!({"metric": {"pod": pod, "namespace": incident.shop.namespace}, "value": [1, "90"]});
+        let rows: Vec<_> = incident.names.iter().map(row).collect();
+        let answer = json!({"status": "success", "data": {"resultType": "vector", "result": rows}});
+        Fake::Body(Arc::from(answer.to_string()))
+    };
+    nobody_is_cut_for("keyless", keyless, Shows::Unknown("NoKey", 4.0, "lack the label named in key")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_fails_every_second_time_is_not_a_write_every_time() {
+    for (prefix, fault, word) in
+        [("flaps", Fake::Status(500), "Held"), ("flips", Fake::BadData, "InitFailed")]
+    {
+        let incident = Incident::begin(prefix).await;
+        let well = Fake::Counts(incident.truth("nobody"));
+        incident.source.answer(well.clone());
+        incident.shop.due_in(incident.cut(), 1).await;
+        incident.shop.none_is_out().await;
+        incident.source.answer(Fake::Turns(Box::new([fault, well])));
+        incident.shop.becomes("Failed", "True").await;
+        let (start, since, asked) = (Instant::now(), Timestamp::now(), incident.source.answers());
+        let many = || async { incident.source.answers() >= asked + 20 };
+        eventually("twenty answers, ten of them failures", SOON * 2, many).await;
+        // One for the change, then one in five seconds at most.
+        let most = 2 + start.elapsed().as_secs() / 5;
+        let writes = incident.shop.writes_by("controller", since).await;
+        let statuses = writes.iter().filter(|w| w.subresource == "status").count() as u64;
+        assert!((1..=most).contains(&statuses), "{statuses} writes of the status, and not 1 to {most}");
+        let events = incident.shop.events().await;
+        let told = events.iter().filter(|(reason, _)| reason == word).count();
+        // On the KubervisorService, once for each word.
+        assert!(told <= 1, "{told} Events {word}: {events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_source_takes_older_samples_than_asked_for_cuts_outlast_them_and_it_is_told() {
+    let shop = Shop::open("ages", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let names = shop.names().await;
+    source.errors_of(names.iter().map(String::as_str), &[]);
+    let mut instant = discrete_breaker("instant", &source);
+    instant["discreteValueOutOfList"]["promQL"] = json!("requests_of_this_minute");
+    let quiet = FakeSource::start(&shop.namespace).await;
+    quiet.errors_of(names.iter().map(String::as_str), &[]);
+    shop.govern(json!({"breakers": [instant, discrete_breaker("ranged", &quiet)]})).await;
+    let told = || async { shop.condition("Ready").await.2.contains("instant: sample age up to 5m") };
+    eventually("it is told", SOON, told).await;
+    assert!(!shop.condition("Ready").await.2.contains("ranged: sample age"));
+    source.errors_of(names.iter().map(String::as_str), &[&names[0]]);
+    shop.cut_are(&[&names[0]]).await;
+    let left = shop.restore_at(&names[0]).await.duration_since(Timestamp::now());
+    assert!(left.as_secs() > 280, "only {left} are left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,8 @@ pub enum Fake {
     Redirect(BTreeMap<String, (f64, f64)>),
     /// An answer that takes this long.
     Slow(Duration),
+    /// The first and the second, in turns.
+    Turns(Box<[Fake; 2]>),
 }
 
 /// A running fake.
@@ -179,7 +181,11 @@ async fn elsewhere(State(state): State<Arc<Mutex<Inner>>>) -> Response {
 async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
     let (fake, namespace, pods) = {
         let inner = state.lock().unwrap();
-        (inner.fake.clone(), inner.namespace.clone(), inner.pods.clone())
+        let fake = match &inner.fake {
+            Fake::Turns(two) => &two[inner.answers.len() % 2],
+            one => one,
+        };
+        (fake.clone(), inner.namespace.clone(), inner.pods.clone())
     };
     if let Fake::Slow(time) = &fake {
         tokio::time::sleep(*time).await;
@@ -204,7 +210,8 @@ fn body(fake: &Fake, namespace: &str, pods: &[String]) -> Response {
             let row = |pod| json!({"metric": {"code": "500", "pod": pod, "namespace": namespace}, "value": [1, value]});
             axum::Json(vector(pods.iter().map(row).collect())).into_response()
         }
-        Fake::Empty | Fake::Slow(_) => axum::Json(vector(vec![])).into_response(),
+        // One of the two was taken before.
+        Fake::Empty | Fake::Slow(_) | Fake::Turns(_) => axum::Json(vector(vec![])).into_response(),
         Fake::Scalar => {
             axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response()
         }
