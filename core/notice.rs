@@ -56,6 +56,8 @@ pub enum Kind {
     SuspectNode,
     /// Anomalous pods share a zone.
     SuspectZone,
+    /// A Service holds the key, and no KubervisorService names it.
+    GateWithoutOwner,
     /// The Service's selector holds the key now.
     Activated,
     /// It no longer does.
@@ -82,6 +84,7 @@ impl Kind {
             Self::SuspectRevision => "SuspectRevision",
             Self::SuspectNode => "SuspectNode",
             Self::SuspectZone => "SuspectZone",
+            Self::GateWithoutOwner => "GateWithoutOwner",
             Self::Activated => "Activated",
             Self::Deactivated => "Deactivated",
         }
@@ -103,7 +106,8 @@ impl Kind {
             | Self::MetricsFollowTraffic
             | Self::SuspectRevision
             | Self::SuspectNode
-            | Self::SuspectZone => true,
+            | Self::SuspectZone
+            | Self::GateWithoutOwner => true,
             Self::PodRestored | Self::Released | Self::Activated | Self::Deactivated => false,
         }
     }

@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A Service that is deleted and made again within this time loses no state.
 const SERVICE_GONE_FOR: Duration = Duration::from_mins(1);
+/// A KubervisorService may be created after the key is in the selector.
+const OWNERLESS_FOR: Duration = Duration::from_mins(1);
 /// Pods freed in one sweep; the next one goes on behind them.
 const SWEEP_MAX: usize = 200;
 /// A view older than this proves nothing of what is not in it.
@@ -58,6 +60,8 @@ struct Waiting {
     missing: BTreeMap<Arc<str>, Instant>,
     /// When a refused pod is tried again, and the pause after that.
     refused: BTreeMap<Arc<str>, (Instant, Duration)>,
+    /// Services with the key that no KubervisorService names, by uid: since when, and whether that was told.
+    ownerless: BTreeMap<Arc<str>, (Instant, bool)>,
     /// The last pod looked at: the next sweep goes on behind it.
     last: Option<(Arc<str>, Arc<str>)>,
 }
@@ -78,6 +82,7 @@ impl Janitor {
             }
             if !self.registry.suspect() && self.writer.mandate().may_write().is_ok() {
                 self.sweep(&mut waiting).await;
+                self.tell_ownerless(&mut waiting);
             }
         }
     }
@@ -104,6 +109,26 @@ impl Janitor {
             if let Some(why) = self.reason(pod, waiting, &mut proofs).await {
                 self.free(pod, why, waiting).await;
             }
+        }
+    }
+
+    /// A gate that nobody looks after is told of once. Its pods go on being labelled.
+    fn tell_ownerless(&self, waiting: &mut Waiting) {
+        let mut found = self.cache.ownerless();
+        found.retain(|(namespace, _, _)| self.sees(namespace));
+        waiting.ownerless.retain(|uid, _| found.iter().any(|(_, _, found)| found == uid));
+        for (namespace, name, uid) in found {
+            let (since, told) = waiting.ownerless.entry(Arc::clone(&uid)).or_insert((Instant::now(), false));
+            if *told || since.elapsed() < OWNERLESS_FOR {
+                continue;
+            }
+            *told = true;
+            let text = "its selector holds kubervisor/traffic, and no KubervisorService names it: its pods are labelled, \
+                        but nobody judges them; create one, or take the key out";
+            // Always the same instant: told once for each Service, not once for each start.
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let notice = Notice::of_service(&uid, Kind::GateWithoutOwner, at, text.to_owned());
+            self.events.tell(&Identity { namespace, name, uid }, notice);
         }
     }
 

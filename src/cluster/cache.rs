@@ -94,6 +94,7 @@ pub struct Pod {
 /// A Service.
 #[derive(Debug)]
 pub struct Service {
+    pub(super) uid: Arc<str>,
     /// Without the traffic key, sorted.
     pub(super) selector: LabelSet,
     /// The traffic key's value in the selector.
@@ -323,6 +324,21 @@ impl Cache {
         let of = |(namespace, ns): (&Arc<str>, &Namespace)| {
             let gated = ns.services.iter().filter(|(_, s)| s.key.is_some());
             gated.map(|(name, _)| (Arc::clone(namespace), Arc::clone(name))).collect::<Vec<_>>()
+        };
+        state.namespaces.iter().flat_map(of).collect()
+    }
+
+    /// Services whose selector sends traffic to `yes` and that no KubervisorService names: namespace, name, uid.
+    #[must_use]
+    pub fn ownerless(&self) -> Vec<(Arc<str>, Arc<str>, Arc<str>)> {
+        let state = self.lock();
+        let of = |(namespace, ns): (&Arc<str>, &Namespace)| {
+            let named: BTreeSet<_> = ns.governors.values().map(|g| &g.service).collect();
+            let gated = ns.services.iter().filter(|(_, s)| s.key.as_deref() == Some(key::YES));
+            let ownerless = gated.filter(|(name, _)| !named.contains(name));
+            ownerless
+                .map(|(name, s)| (Arc::clone(namespace), Arc::clone(name), Arc::clone(&s.uid)))
+                .collect::<Vec<_>>()
         };
         state.namespaces.iter().flat_map(of).collect()
     }

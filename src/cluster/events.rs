@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kubervisor_core::notice::Notice;
+use kubervisor_core::notice::{Kind, Notice};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -109,9 +109,15 @@ fn event(notice: &Notice, regarding: ObjectReference, now: Timestamp) -> Event {
 }
 
 fn references(id: &Identity, notice: &Notice) -> Vec<ObjectReference> {
+    // This one is about a Service that no KubervisorService names.
+    let (api_version, kind) = if notice.kind == Kind::GateWithoutOwner {
+        ("v1".to_owned(), "Service")
+    } else {
+        (format!("{GROUP}/{VERSION}"), "KubervisorService")
+    };
     let service = ObjectReference {
-        api_version: Some(format!("{GROUP}/{VERSION}")),
-        kind: Some("KubervisorService".into()),
+        api_version: Some(api_version),
+        kind: Some(kind.into()),
         name: Some(id.name.to_string()),
         namespace: Some(id.namespace.to_string()),
         uid: Some(id.uid.to_string()),

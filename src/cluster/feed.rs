@@ -278,7 +278,10 @@ impl Sink<SlimService> for ServiceSink {
     fn apply(&mut self, object: SlimService) {
         let mut state = self.cache.lock();
         let (namespace, ns) = entry(&mut state.namespaces, &object.metadata.namespace);
-        ns.services.insert(Arc::from(object.metadata.name.as_str()), service_of(object.spec, self.list));
+        ns.services.insert(
+            Arc::from(object.metadata.name.as_str()),
+            service_of(&object.metadata.uid, object.spec, self.list),
+        );
         ns.tell_service(&object.metadata.name);
         self.cache.queue_labels(&mut state, &namespace);
     }
@@ -306,11 +309,12 @@ impl Sink<SlimService> for ServiceSink {
     }
 }
 
-fn service_of(spec: SlimServiceSpec, list: u32) -> Service {
+fn service_of(uid: &str, spec: SlimServiceSpec, list: u32) -> Service {
     let policies = [&spec.internal_traffic_policy, &spec.external_traffic_policy];
     let local = policies.into_iter().any(|policy| policy.as_deref() == Some("Local"));
     let mut selector = spec.selector.unwrap_or_default();
     Service {
+        uid: Arc::from(uid),
         key: selector.remove(key::TRAFFIC).map(Into::into),
         selector: selector.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
         local,

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod mandate;
 pub mod registry;
 pub mod release;
+mod remarks;
 pub mod scope;
 pub mod selector;
 pub mod slim;

@@ -17,7 +17,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::mandate::Mandate;
+use super::remarks;
 use super::snapshot::ServiceView;
+use super::workloads::Looked;
 use super::{CallError, call};
 use crate::api::{
     BreakerStatus, Condition, CutStatus, FleetStatus, Identity, KillStatus, KubervisorService,
@@ -59,6 +61,8 @@ pub struct Facts<'a> {
     pub service: ServiceView,
     /// Members without a label.
     pub unlabelled: usize,
+    /// What is behind the Service; `None` before anybody has looked.
+    pub looked: Option<&'a Looked>,
     /// The last tick; `None` before the first.
     pub report: Option<&'a Report>,
     /// Sources that fail: breaker and sentence.
@@ -193,13 +197,29 @@ fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Condition> {
         ("FloorReached", floor, "Floor", if floor { budget } else { String::new() }),
         ("Inert", inert.is_some(), "Budget", inert.unwrap_or_default()),
     ];
-    rows.into_iter().map(|row| condition(row, facts, former)).collect()
+    let mut conditions: Vec<_> = rows.into_iter().map(|row| condition(row, facts, former)).collect();
+    conditions.push(remarks::template_label(facts, former));
+    conditions.push(condition(remarks::diluted(facts), facts, former));
+    conditions
 }
 
-type Row = (&'static str, bool, &'static str, String);
+pub(super) type Row = (&'static str, bool, &'static str, String);
 
-fn condition((type_, on, reason, message): Row, facts: &Facts<'_>, former: &[Condition]) -> Condition {
-    let status = if on { "True" } else { "False" };
+pub(super) fn condition(
+    (type_, on, reason, message): Row,
+    facts: &Facts<'_>,
+    former: &[Condition],
+) -> Condition {
+    told(type_, if on { "True" } else { "False" }, (reason, message), facts, former)
+}
+
+pub(super) fn told(
+    type_: &'static str,
+    status: &'static str,
+    (reason, message): (&'static str, String),
+    facts: &Facts<'_>,
+    former: &[Condition],
+) -> Condition {
     let same = former.iter().find(|c| c.type_ == type_ && c.status == status);
     let since = same.and_then(|c| c.last_transition_time.clone());
     Condition {
@@ -472,10 +492,10 @@ fn difference(from: &Value, to: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn facts<'a>(errors: &'a [String], failing: &'a [(String, String)]) -> Facts<'a> {
+    pub(in crate::cluster) fn facts<'a>(errors: &'a [String], failing: &'a [(String, String)]) -> Facts<'a> {
         Facts {
             generation: Some(3),
             disabled: false,
@@ -483,6 +503,7 @@ mod tests {
             notes: &[],
             service: ServiceView::Usable { activated: true },
             unlabelled: 0,
+            looked: None,
             report: None,
             failing,
             doubts: &[],
@@ -493,7 +514,7 @@ mod tests {
         }
     }
 
-    fn status_of<'a>(status: &'a KubervisorServiceStatus, type_: &str) -> &'a str {
+    pub(in crate::cluster) fn status_of<'a>(status: &'a KubervisorServiceStatus, type_: &str) -> &'a str {
         &status.conditions.iter().find(|c| c.type_ == type_).unwrap().status
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubervisor_core::budget::Budget;
+use kubervisor_core::plan::Report;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -31,6 +33,25 @@ pub fn governor(name: &str, service: &str, second: i64) -> Governor {
         created: Timestamp::from_second(second).unwrap(),
         labels: false,
         changed: Arc::new(Notify::new()),
+    }
+}
+
+/// Of a fleet in which all is well.
+pub fn report() -> Report {
+    let budget =
+        Budget { size: 10, floor: 5, serving: 10, out: 0, max_out: 3, recent_cuts: 0, max_recent_cuts: 1 };
+    Report {
+        members: 10,
+        budget,
+        cut: 0,
+        paused: 0,
+        not_ready: 0,
+        unknown: 0,
+        breakers: vec![],
+        gates: vec![],
+        floor_reached: false,
+        inert: None,
+        remarks: vec![],
     }
 }
 

@@ -1,16 +1,18 @@
-//! Workloads that a cut would break.
+//! Workloads behind a Service: those that a cut would break, and what their owners should know.
 //!
-//! Asked when a spec or its Service changes, never in the way of a tick. Two things are looked for: a workload whose
-//! own selector holds the traffic key would lose every pod that is cut and make another in its place; and the
-//! Service that governs a StatefulSet gives its pods their names, so that a cut breaks the members' view of each
-//! other.
+//! Asked when a spec or its Service changes, never in the way of a tick. Faults: a workload whose own selector holds
+//! the traffic key would lose every pod that is cut and make another in its place; and the Service that governs a
+//! StatefulSet gives its pods their names, so that a cut breaks the members' view of each other. Remarks: a template
+//! without the label, and an autoscaler, which counts cut pods among those that bear the load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use kube::Client;
 use kube::api::ListParams;
 use kube::core::Request;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{CallError, call};
@@ -31,8 +33,38 @@ pub struct SlimWorkload {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Named {
     name: String,
+    #[serde(default)]
+    owner_references: Vec<Target>,
+}
+
+/// An object of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Target {
+    kind: String,
+    name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// A HorizontalPodAutoscaler, as far as it matters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SlimAutoscaler {
+    metadata: Named,
+    spec: SlimAutoscalerSpec,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SlimAutoscalerSpec {
+    scale_target_ref: Target,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,6 +74,9 @@ struct SlimWorkloadSpec {
     selector: Value,
     #[serde(default)]
     service_name: Option<String>,
+    /// A DaemonSet has none.
+    #[serde(default)]
+    replicas: Option<u32>,
     #[serde(default)]
     template: Template,
 }
@@ -59,10 +94,10 @@ struct TemplateMeta {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct Page<T> {
     metadata: PageMeta,
-    #[serde(default)]
-    items: Vec<SlimWorkload>,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
 }
 
 #[derive(Deserialize)]
@@ -71,31 +106,82 @@ struct PageMeta {
     continue_: Option<String>,
 }
 
-/// Why pods of `service`, which selects `selector` (traffic key aside), must not be cut: a sentence for each workload.
+/// What was found behind a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Why its pods must not be cut: a sentence for each workload.
+    pub faults: Vec<String>,
+    /// Workloads whose new pods have no traffic label of their own.
+    pub unlabelled: Vec<String>,
+    /// HorizontalPodAutoscalers over its workloads; none where they may not be listed.
+    pub autoscalers: Vec<String>,
+}
+
+/// Looks at what is behind `service`, which selects `selector` (traffic key aside).
 ///
 /// # Errors
 /// The server did not answer or did not allow it: nothing is known.
-pub async fn faults(
+pub async fn look(
     client: &Client,
     namespace: &str,
     service: &str,
     selector: &[(String, String)],
-) -> Result<Vec<String>, CallError> {
-    let mut found = Vec::new();
+) -> Result<Looked, CallError> {
+    let mut found = Looked::default();
+    let mut owners = BTreeSet::new();
     for (kind, plural) in KINDS {
-        let request = Request::new(format!("/apis/apps/v1/namespaces/{namespace}/{plural}"));
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let page = request.list(&params).map_err(|e| CallError::Unknown(e.to_string()))?;
-            let page: Page = call(client.request(page)).await?;
-            found.extend(page.items.iter().filter_map(|w| fault(kind, w, service, selector)));
-            match page.metadata.continue_.filter(|c| !c.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => break,
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/{plural}");
+        for workload in list::<SlimWorkload>(client, &path).await? {
+            found.faults.extend(fault(kind, &workload, service, selector));
+            if let Some(owner) = living(kind, &workload, selector) {
+                let label = workload.spec.template.metadata.labels.get(key::TRAFFIC);
+                if label.is_none_or(|value| value != key::YES)
+                    && !found.unlabelled.contains(&owner.to_string())
+                {
+                    found.unlabelled.push(owner.to_string());
+                }
+                owners.insert(owner);
             }
         }
     }
+    // A remark only: who may not list them goes without it.
+    let path = format!("/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers");
+    let autoscalers = if owners.is_empty() { vec![] } else { list(client, &path).await.unwrap_or_default() };
+    found.autoscalers = over(autoscalers, &owners);
     Ok(found)
+}
+
+async fn list<T: DeserializeOwned + Clone + 'static>(
+    client: &Client,
+    path: &str,
+) -> Result<Vec<T>, CallError> {
+    let request = Request::new(path);
+    let mut params = ListParams::default().limit(PAGE);
+    let mut items = Vec::new();
+    loop {
+        let page = request.list(&params).map_err(|e| CallError::Unknown(e.to_string()))?;
+        let page: Page<T> = call(client.request(page)).await?;
+        items.extend(page.items);
+        match page.metadata.continue_.filter(|c| !c.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(items),
+        }
+    }
+}
+
+fn over(autoscalers: Vec<SlimAutoscaler>, owners: &BTreeSet<Target>) -> Vec<String> {
+    let ours = autoscalers.into_iter().filter(|a| owners.contains(&a.spec.scale_target_ref));
+    ours.map(|a| a.metadata.name).collect()
+}
+
+/// Who makes new pods of this workload's template behind the Service; `None` where nobody does. A former revision of a
+/// Deployment is a ReplicaSet with 0 replicas.
+fn living(kind: &str, workload: &SlimWorkload, selector: &[(String, String)]) -> Option<Target> {
+    let labels = &workload.spec.template.metadata.labels;
+    let reached = !selector.is_empty() && selector.iter().all(|(k, v)| labels.get(k) == Some(v));
+    let alive = reached && workload.spec.replicas != Some(0);
+    let own = || Target { kind: kind.to_owned(), name: workload.metadata.name.clone() };
+    alive.then(|| workload.metadata.owner_references.first().cloned().unwrap_or_else(own))
 }
 
 fn fault(
@@ -166,5 +252,36 @@ mod tests {
     fn the_service_that_governs_a_statefulset_is_found() {
         assert!(told("StatefulSet", &json!({"serviceName": "juice"})).unwrap().contains("governs"));
         assert_eq!(told("StatefulSet", &json!({"serviceName": "other"})), None);
+    }
+
+    fn made_by(kind: &str, meta: &Value, spec: &Value) -> Option<String> {
+        let mut workload = json!({"metadata": {"name": "press"}, "spec": spec});
+        workload["metadata"]["ownerReferences"] = meta.clone();
+        let workload = serde_json::from_value(workload).unwrap();
+        living(kind, &workload, &[("app".to_owned(), "pear".to_owned())]).map(|owner| owner.to_string())
+    }
+
+    #[test]
+    fn new_pods_come_from_the_deployment_of_a_living_replicaset_or_from_the_workload_itself() {
+        let deployment = json!([{"kind": "Deployment", "name": "mill"}]);
+        let spec = |replicas: Value| json!({"replicas": replicas, "template": template("pear")});
+        assert_eq!(made_by("ReplicaSet", &deployment, &spec(json!(2))).as_deref(), Some("Deployment mill"));
+        assert_eq!(made_by("ReplicaSet", &deployment, &spec(json!(0))), None);
+        assert_eq!(made_by("DaemonSet", &json!([]), &spec(Value::Null)).as_deref(), Some("DaemonSet press"));
+        assert_eq!(made_by("DaemonSet", &json!([]), &json!({"template": template("plum")})), None);
+    }
+
+    #[test]
+    fn only_an_autoscaler_of_one_of_these_owners_counts() {
+        let scaler = |name, kind| -> SlimAutoscaler {
+            let target = json!({"apiVersion": "apps/v1", "kind": kind, "name": "mill"});
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"scaleTargetRef": target}}))
+                .unwrap()
+        };
+        let owners = BTreeSet::from([Target { kind: "Deployment".into(), name: "mill".into() }]);
+        assert_eq!(
+            over(vec![scaler("more", "Deployment"), scaler("other", "StatefulSet")], &owners),
+            ["more"]
+        );
     }
 }

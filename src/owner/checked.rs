@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Parts;
 use crate::api::Identity;
-use crate::cluster::workloads::faults;
+use crate::cluster::workloads::{Looked, look};
 
 /// A workload may come without any change of spec or Service.
 const ASK_AGAIN: Duration = Duration::from_mins(10);
@@ -26,8 +26,8 @@ const RETRY: Duration = Duration::from_secs(15);
 pub(super) enum Known {
     /// Nothing yet, or nothing any more.
     Nothing(Arc<str>),
-    /// Every workload that must not be cut, a sentence each.
-    Faults(Arc<[String]>),
+    /// What is behind the Service.
+    Looked(Arc<Looked>),
 }
 
 /// Asks, and keeps the answer.
@@ -71,7 +71,7 @@ impl Checked {
         }
         self.failures = match self.known() {
             Known::Nothing(_) if !changed => self.failures + 1,
-            Known::Nothing(_) | Known::Faults(_) => 0,
+            Known::Nothing(_) | Known::Looked(_) => 0,
         };
         (self.asked, self.at) = (Some(wanted), Instant::now());
         let (client, send) = (parts.client.clone(), self.send.clone());
@@ -82,8 +82,8 @@ impl Checked {
         newest.store(round, Ordering::Release);
         parts.tasks.spawn(async move {
             let Ok(_turn) = calls.acquire().await else { return };
-            let known = match faults(&client, &namespace, &service, &selector).await {
-                Ok(faults) => Known::Faults(faults.into()),
+            let known = match look(&client, &namespace, &service, &selector).await {
+                Ok(looked) => Known::Looked(Arc::new(looked)),
                 Err(error) => Known::Nothing(error.to_string().into()),
             };
             // An older question may be answered after a newer one was asked.
@@ -100,9 +100,9 @@ impl Checked {
 fn ask_again(known: &Known, failures: u32, uid: &str) -> Duration {
     match known {
         Known::Nothing(_) => (RETRY * 2_u32.saturating_pow(failures.min(8))).min(ASK_AGAIN),
-        Known::Faults(faults) if !faults.is_empty() => FAULTY,
+        Known::Looked(looked) if !looked.faults.is_empty() => FAULTY,
         // Spread: services that start together must not ask together for ever.
-        Known::Faults(_) => {
+        Known::Looked(_) => {
             ASK_AGAIN + ASK_AGAIN * u32::try_from(hash(0, uid.as_bytes()) % 20).unwrap_or(0) / 100
         }
     }
@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn a_known_fault_is_looked_at_again_soon_and_a_sound_workload_now_and_then() {
-        let faults = |faults: &[&str]| Known::Faults(faults.iter().map(|f| (*f).to_owned()).collect());
+        let faults = |faults: &[&str]| {
+            let faults = faults.iter().map(|f| (*f).to_owned()).collect();
+            Known::Looked(Arc::new(Looked { faults, ..Looked::default() }))
+        };
         assert_eq!(ask_again(&faults(&["it selects by the key"]), 0, "k1"), Duration::from_secs(30));
         assert!(ask_again(&faults(&[]), 0, "k1") >= ASK_AGAIN);
         let failed = |failures| ask_again(&Known::Nothing("403".into()), failures, "k1");

@@ -413,8 +413,8 @@ impl Owner {
         }
         match self.checked.known() {
             Known::Nothing(why) => gates.push(Gate::Unchecked { why }),
-            Known::Faults(faults) if !faults.is_empty() => gates.push(Gate::InvalidSpec),
-            Known::Faults(_) => {}
+            Known::Looked(looked) if !looked.faults.is_empty() => gates.push(Gate::InvalidSpec),
+            Known::Looked(_) => {}
         }
         if (self.spec.parsed.is_err() || self.query_refused()) && !gates.contains(&Gate::InvalidSpec) {
             gates.push(Gate::InvalidSpec);

@@ -164,8 +164,8 @@ impl Owner {
         };
         let refused = self.failing.iter().filter(|(_, e)| matches!(e, SourceError::BadQuery));
         errors.extend(refused.map(|(breaker, e)| format!("spec.breakers[{breaker}]: {e}")));
-        if let Known::Faults(faults) = self.checked.known() {
-            errors.extend(faults.iter().cloned());
+        if let Known::Looked(looked) = self.checked.known() {
+            errors.extend(looked.faults.iter().cloned());
         }
         errors
     }
@@ -187,7 +187,12 @@ impl Owner {
         if starting && errors.is_empty() && view.service.fault().is_none() {
             return FIRST_WORD;
         }
+        let looked = match self.checked.known() {
+            Known::Looked(looked) => Some(looked),
+            Known::Nothing(_) => None,
+        };
         let facts = Facts {
+            looked: looked.as_deref(),
             generation: self.spec.generation,
             disabled: self.policy.mode == Mode::Disabled,
             errors: &errors,

@@ -113,3 +113,60 @@ async fn a_scale_in_takes_the_cut_pod_and_no_serving_one_first() {
     eventually("it shrinks", SOON, || async { shop.names().await.len() == 4 }).await;
     assert!(!shop.names().await.contains(&bad));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_over_a_fleet_with_two_of_five_cut_is_told_to_be_misled() {
+    let shop = Shop::open("scaled", 5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    shop.apply(&json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "more"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "pears"},
+            "minReplicas": 5, "maxReplicas": 9,
+        },
+    }));
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(with_activator(&source, json!({"period": 300}))).await;
+    shop.becomes("HpaDiluted", "False").await;
+    let names = shop.names().await;
+    source.name_bad([names[0].as_str(), names[1].as_str()]);
+    shop.cut_are(&[&names[0], &names[1]]).await;
+    shop.becomes("HpaDiluted", "True").await;
+    let told = shop.condition("HpaDiluted").await.2;
+    assert!(told.contains("2 of 5 pods are out, and HorizontalPodAutoscaler more counts them"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_without_the_label_is_named() {
+    let shop = Shop::open("template", 2).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(with_activator(&source, json!({"period": 300}))).await;
+    shop.becomes("TemplateLabelMissing", "False").await;
+    let bare = json!({"spec": {"template": {"metadata": {"labels": {"kubervisor/traffic": null}}}}});
+    shop.deployments().patch("pears", &PatchParams::default(), &Patch::Merge(bare)).await.unwrap();
+    // It is looked at again when the spec changes.
+    shop.govern(with_activator(&source, json!({"period": 299}))).await;
+    shop.becomes("TemplateLabelMissing", "True").await;
+    let told = shop.condition("TemplateLabelMissing").await.2;
+    assert!(told.contains("the pod template of Deployment pears lacks the label"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_no_resource_looks_after_is_told_once_and_its_pods_go_on_being_labelled() {
+    let shop = Shop::open("ownerless", 1).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.bare_pod_labelled("born", &json!({"app": "pears"})).await;
+    eventually("it is labelled", SOON, || async { shop.labelled("yes").await.contains(&"born".to_owned()) })
+        .await;
+    let told = || async {
+        let events = shop.events().await;
+        events
+            .iter()
+            .filter(|(reason, note)| reason == "GateWithoutOwner" && note.contains("no KubervisorService"))
+            .count()
+    };
+    eventually("it is told", std::time::Duration::from_secs(90), || async { told().await == 1 }).await;
+    let once = || async { told().await == 1 };
+    throughout("it is not told again", std::time::Duration::from_secs(12), once).await;
+}
