@@ -62,8 +62,9 @@ judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir 
 	$(BIN)/judge $(if $(INCIDENTS),--incidents "$(INCIDENTS)",--page docs/reference/judgement.md)
 
 .PHONY: fixtures
-fixtures: build ## Records the answers of a real Prometheus that the tests of sources use
+fixtures: build ## Records the answers of a real Prometheus that the tests use
 	$(BIN)/examples/record_prometheus
+	$(BIN)/examples/record_increase
 
 .PHONY: clean
 clean: ## Removes what was built here (the control plane's programs stay in the user's cache)

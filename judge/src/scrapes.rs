@@ -76,6 +76,29 @@ mod tests {
         scrapes
     }
 
+    /// See `examples/record_increase.rs`.
+    #[test]
+    fn a_real_prometheus_gives_the_same_increase_for_every_recorded_window() {
+        #[derive(serde::Deserialize)]
+        struct Window {
+            series: String,
+            range: f64,
+            end: f64,
+            samples: Vec<(f64, f64)>,
+            increase: Option<f64>,
+        }
+        let windows: Vec<Window> = serde_json::from_str(include_str!("../fixtures/increase.json")).unwrap();
+        assert!(windows.len() > 50);
+        for Window { series, range, end, samples, increase: expected } in windows {
+            let found = increase(&samples, end - range, end);
+            let far = |(a, b): (f64, f64)| (a - b).abs() > 1e-6 * b.abs().max(1.0);
+            assert!(
+                found.is_some() == expected.is_some() && !found.zip(expected).is_some_and(far),
+                "{series}[{range}] at {end}: {found:?}, and Prometheus says {expected:?}"
+            );
+        }
+    }
+
     #[test]
     fn an_even_counter_gives_what_it_counts_in_the_window() {
         let every_15 = counted(&[(7, 70.0), (22, 220.0), (37, 370.0), (52, 520.0), (67, 670.0)]);
