@@ -32,6 +32,8 @@ pub struct State {
     pub symptoms: Symptoms,
     /// The label: it should be out of traffic.
     pub bad: bool,
+    /// On its way there: to take it out is neither right nor wrong yet.
+    pub ailing: bool,
 }
 
 impl State {
@@ -119,14 +121,15 @@ impl Case {
     #[must_use]
     pub fn state(&self, pod: u32, second: u32) -> State {
         let usual = self.usual(second);
-        let mut state = State { symptoms: usual, bad: false };
+        let mut state = State { symptoms: usual, bad: false, ailing: false };
         self.newcomer(pod, second, usual, &mut state);
         self.burst(pod, second, usual, &mut state);
         for (episode, pods) in self.incident.episodes.iter().zip(&self.befallen) {
             if (episode.from..episode.until).contains(&second) && pods.binary_search(&pod).is_ok() {
                 let bad_from = episode.bad_from.unwrap_or(episode.from);
                 let symptoms = self.in_episode(episode, second, usual);
-                state = State { symptoms, bad: episode.bad && second >= bad_from };
+                let (bad, ailing) = (episode.bad && second >= bad_from, episode.bad && second < bad_from);
+                state = State { symptoms, bad, ailing };
             }
         }
         state
@@ -254,6 +257,7 @@ mod tests {
         assert_eq!((symptoms(10).error_share, symptoms(20).error_share), (0.0, 0.5));
         assert_eq!(symptoms(20).latency_factor, 3.0);
         assert_eq!([24, 25].map(|at| case(grows, 1).state(0, at).bad), [false, true]);
+        assert_eq!([9, 10, 24, 25].map(|at| case(grows, 1).state(0, at).ailing), [false, true, true, false]);
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub struct Episode {
     pub grows: bool,
     /// The label: whether these pods should be out of traffic.
     pub bad: bool,
-    /// Since when they should be, if later than `from`.
+    /// Since when they should be, if later than `from`; until then, to take them out is neither right nor wrong.
     #[serde(default)]
     pub bad_from: Option<u32>,
 }

@@ -15,9 +15,9 @@ pub struct Score {
     pub bad_pods_cut: u64,
     /// Seconds from the beginning of being bad to being out, for each spell that was ended so.
     pub delays: Vec<u32>,
-    /// Pods that were taken out at some time while they were not bad.
+    /// Pods that were taken out at some time while they were healthy: neither bad nor on their way there.
     pub healthy_pods_cut: u64,
-    /// Pods that are not bad all the time that they live.
+    /// Pods that are healthy at some time.
     pub healthy_pods: u64,
     /// Time lived.
     pub time: u64,
@@ -25,7 +25,7 @@ pub struct Score {
     pub bad_time: u64,
     /// Of it, time out.
     pub bad_out: u64,
-    /// Time out of pods that were not bad.
+    /// Time out of healthy pods.
     pub healthy_out: u64,
     /// Requests sent.
     pub requests: u64,
@@ -92,13 +92,14 @@ impl<'a> Watcher<'a> {
             if !self.case.life(pod).contains(&second) {
                 continue;
             }
-            let (bad, out) = (self.case.state(pod, second).bad, out[pod as usize]);
+            let (state, out) = (self.case.state(pod, second), out[pod as usize]);
+            let (bad, healthy) = (state.bad, !state.bad && !state.ailing);
             let score = &mut self.score;
             score.time += 1;
             score.bad_time += u64::from(bad);
             score.bad_out += u64::from(bad && out);
-            score.healthy_out += u64::from(!bad && out);
-            score.delays.extend(self.pods[pod as usize].note(second, bad, out));
+            score.healthy_out += u64::from(healthy && out);
+            score.delays.extend(self.pods[pod as usize].note(second, bad, healthy, out));
         }
     }
 
@@ -122,11 +123,11 @@ impl<'a> Watcher<'a> {
 
 impl Watched {
     /// Returns how long it had been bad, where it is out for the first time since.
-    fn note(&mut self, second: u32, bad: bool, out: bool) -> Option<u32> {
+    fn note(&mut self, second: u32, bad: bool, healthy: bool, out: bool) -> Option<u32> {
         self.ever_bad |= bad;
-        self.ever_healthy |= !bad;
+        self.ever_healthy |= healthy;
         self.cut_while_bad |= bad && out;
-        self.cut_while_healthy |= !bad && out && !self.out;
+        self.cut_while_healthy |= healthy && out && !self.out;
         if bad && !self.was_bad {
             self.waiting_since = Some(second);
         } else if !bad {
@@ -145,10 +146,15 @@ mod tests {
     use crate::file::parse;
 
     fn scored(out: impl Fn(u32, u32) -> bool) -> Score {
+        scored_from("", out)
+    }
+
+    fn scored_from(bad_from: &str, out: impl Fn(u32, u32) -> bool) -> Score {
         let text = "title: figs\nfleet: [4]\nscrapeSeconds: [5]\nseconds: 100\n\
                     load: {requestsPerSecondPerPod: 1}\n\
-                    episodes:\n- {pods: {everyone: true}, from: 20, until: 60, bad: true}";
-        let case = Case::new(Arc::new(parse("figs", text).unwrap()), 4, 5);
+                    episodes:\n- {pods: {everyone: true}, from: 20, until: 60, bad: true";
+        let text = format!("{text}{bad_from}}}");
+        let case = Case::new(Arc::new(parse("figs", &text).unwrap()), 4, 5);
         let mut watcher = Watcher::new(&case);
         for second in 0..100 {
             let out: Vec<_> = (0..4).map(|pod| out(pod, second)).collect();
@@ -169,6 +175,13 @@ mod tests {
     fn a_pod_cut_before_it_is_bad_or_after_is_a_healthy_pod_cut() {
         let score = scored(|pod, second| (pod == 0 && second == 19) || (pod == 1 && second == 60));
         assert_eq!((score.healthy_pods_cut, score.bad_pods_cut, score.healthy_out), (2, 0, 2));
+    }
+
+    #[test]
+    fn a_pod_cut_on_its_way_to_being_bad_is_neither_right_nor_wrong() {
+        let score = scored_from(", badFrom: 40", |pod, second| pod == 0 && (30..50).contains(&second));
+        assert_eq!((score.healthy_pods_cut, score.healthy_out), (0, 0));
+        assert_eq!((score.bad_pods_cut, score.bad_out, score.delays.as_slice()), (1, 10, &[0][..]));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Name {
     pub fn enter(self, case: &Case) -> anyhow::Result<Box<dyn Contender>> {
         Ok(match self {
             Self::Ours => Box::new(ours::Ours::new(case)?),
-            Self::Original => Box::new(original::Original::new(case)?),
+            Self::Original => Box::new(original::Original::new(case)),
             Self::Envoy => Box::new(envoy::Envoy::new(case, envoy::Rules::SHIPPED)),
             Self::EnvoySuccessRate => Box::new(envoy::Envoy::new(case, envoy::Rules::SUCCESS_RATE)),
             Self::EnvoyFailurePercentage => {

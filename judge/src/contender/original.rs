@@ -1,12 +1,12 @@
 //! The original Kubervisor (AmadeusITGroup/kubervisor, 2019): the rules of its analysers (package anomalydetector),
-//! its breaker and its activator, with its defaults, on the same manifest as ours.
+//! its breaker and its activator, with its defaults.
 //!
 //! In its favour: every evaluation happens at its period and every write works at once; both were not so.
 
 use incidents::{Purpose, Seed};
 
 use super::Contender;
-use super::question::{Question, manifest, range};
+use super::question::{Question, range};
 use crate::case::Case;
 use crate::world::World;
 
@@ -18,40 +18,28 @@ const TOLERANCE: u64 = 50;
 const MIN_ACTIVITY: u64 = 2;
 const MAX_DEVIATION: f64 = 0.75;
 const FLOOR_COUNT: usize = 1;
+/// minPodsAvailableRatio: the one number that is not a default, the same as ours is given.
+const FLOOR_PERCENT: usize = 50;
+/// One discreteValueOutOfList, two continuousValueDeviation: all that it can ask of what is counted here.
+const BREAKERS: [Question; 3] = [Question::Codes, Question::LatencyToMean, Question::PriceToMean];
 
 /// The original.
 #[derive(Debug)]
 pub struct Original {
     seed: Seed,
     range: u32,
-    /// Each with its minPodsAvailableRatio, percent.
-    breakers: Vec<(Question, usize)>,
     /// When each pod was cut.
     cut: Vec<Option<u32>>,
 }
 
 impl Original {
     /// Before the first second.
-    ///
-    /// # Errors
-    /// Where the manifest has a breaker without a question.
-    pub fn new(case: &Case) -> anyhow::Result<Self> {
-        let manifest = manifest(case)?;
-        let read = |spec: &serde_json::Value| {
-            let question = Question::of(spec["name"].as_str().unwrap_or_default())?;
-            let percent = spec["minPodsAvailableRatio"].as_u64().unwrap_or(0);
-            Ok((question, usize::try_from(percent)?))
-        };
-        let specs = manifest["spec"]["breakers"].as_array().into_iter().flatten();
-        Ok(Self {
-            seed: case.seed,
-            range: range(case.scrape),
-            breakers: specs.map(read).collect::<anyhow::Result<_>>()?,
-            cut: vec![None; case.pods() as usize],
-        })
+    #[must_use]
+    pub fn new(case: &Case) -> Self {
+        Self { seed: case.seed, range: range(case.scrape), cut: vec![None; case.pods() as usize] }
     }
 
-    fn evaluate(&mut self, world: &World<'_>, question: Question, percent: usize) {
+    fn evaluate(&mut self, world: &World<'_>, question: Question) {
         let bad = anomalous(question, world, self.range);
         let open = |pod: &u32| self.cut[*pod as usize].is_none();
         let mut bad: Vec<u32> = world.alive().filter(|pod| bad.contains(pod)).filter(open).collect();
@@ -59,7 +47,7 @@ impl Original {
         let now = u64::from(world.second);
         bad.sort_by_key(|pod| self.seed.draw(Purpose::Fate, now << 20, (*pod).into()));
         let in_traffic = world.alive().filter(open).count();
-        let allowed = in_traffic.saturating_sub(floor(in_traffic, percent));
+        let allowed = in_traffic.saturating_sub(floor(in_traffic));
         for pod in bad.into_iter().take(allowed) {
             self.cut[pod as usize] = Some(world.second);
         }
@@ -67,8 +55,8 @@ impl Original {
 }
 
 /// Over the pods that are still in traffic, and rounded down.
-fn floor(in_traffic: usize, percent: usize) -> usize {
-    (in_traffic * percent / 100).max(FLOOR_COUNT)
+fn floor(in_traffic: usize) -> usize {
+    (in_traffic * FLOOR_PERCENT / 100).max(FLOOR_COUNT)
 }
 
 fn anomalous(question: Question, world: &World<'_>, range: u32) -> Vec<u32> {
@@ -82,9 +70,7 @@ fn anomalous(question: Question, world: &World<'_>, range: u32) -> Vec<u32> {
             let pods = series.iter().filter(|s| s.code == Some("500")).map(|s| s.pod);
             pods.filter(|pod| too_many(count(*pod, false), count(*pod, true))).collect()
         }
-        Question::Latency | Question::Prices => {
-            series.iter().filter(|s| (1.0 - s.value).abs() > MAX_DEVIATION).map(|s| s.pod).collect()
-        }
+        _ => series.iter().filter(|s| (1.0 - s.value).abs() > MAX_DEVIATION).map(|s| s.pod).collect(),
     }
 }
 
@@ -106,8 +92,8 @@ impl Contender for Original {
             *cut = cut.filter(|at| at + OUT_FOR >= now);
         }
         if now > 0 && now.is_multiple_of(PERIOD) {
-            for (question, percent) in self.breakers.clone() {
-                self.evaluate(world, question, percent);
+            for question in BREAKERS {
+                self.evaluate(world, question);
             }
         }
         for (out, cut) in out.iter_mut().zip(&self.cut) {
@@ -123,7 +109,7 @@ mod tests {
     #[test]
     fn its_floor_shrinks_with_every_cut() {
         let mut in_traffic = vec![10];
-        (0..3).for_each(|i| in_traffic.push(floor(in_traffic[i], 50)));
+        (0..3).for_each(|i| in_traffic.push(floor(in_traffic[i])));
         assert_eq!(in_traffic, [10, 5, 2, 1]);
     }
 

@@ -1,13 +1,14 @@
 //! The questions of the manifest: as PromQL, and what Prometheus would answer from the scrapes at hand.
 //!
-//! Takes the manifest with `$CODES`, `$LATENCY` and `$PRICES` in place of its queries; gives it whole. A question and
-//! its text stand side by side here, since nothing else keeps them the same.
+//! Takes the manifest with marks such as `$CODES` in place of its queries; gives it whole. A question and its text
+//! stand side by side here, and a query of the manifest is known by its text, so that no breaker is answered what it
+//! did not ask.
 
 use serde_json::Value;
 
 use crate::case::Case;
 use crate::scrapes::Counters;
-use crate::world::World;
+use crate::world::{Pod, World};
 
 /// As shipped with this crate.
 const MANIFEST: &str = include_str!("../../manifest.yaml");
@@ -21,10 +22,18 @@ const SCRAPES: u32 = 4;
 pub enum Question {
     /// Answers by code, of each pod.
     Codes,
-    /// The mean latency of each pod, over that of all.
+    /// All answers of each pod.
+    Activity,
+    /// Share of errors in the answers of each pod.
+    ErrorShare,
+    /// Mean latency of each pod, in seconds.
     Latency,
-    /// The mean price of each pod, over that of all.
-    Prices,
+    /// Mean price of each pod.
+    Price,
+    /// Mean latency of each pod, over that of all.
+    LatencyToMean,
+    /// Mean price of each pod, over that of all.
+    PriceToMean,
 }
 
 /// One series of an answer.
@@ -37,6 +46,16 @@ pub struct Series {
     /// Its value.
     pub value: f64,
 }
+
+/// A counter: how PromQL names it, and where a scrape has it.
+type Counter = (&'static str, fn(&Counters) -> f64);
+
+const ALL_ANSWERS: Counter = ("http_requests_total", |c| c.good + c.bad);
+const ERRORS: Counter = ("http_requests_total{code=\"500\"}", |c| c.bad);
+const LATENCY_SUM: Counter = ("http_request_duration_seconds_sum", |c| c.latency_sum);
+const LATENCY_COUNT: Counter = ("http_request_duration_seconds_count", |c| c.good + c.bad);
+const PRICE_SUM: Counter = ("price_sum", |c| c.price_sum);
+const PRICE_COUNT: Counter = ("price_count", |c| c.price_count);
 
 /// How far the queries look back.
 #[must_use]
@@ -56,61 +75,79 @@ pub fn manifest(case: &Case) -> anyhow::Result<Value> {
 #[must_use]
 pub fn manifest_text(scrape: u32) -> String {
     let range = range(scrape);
-    let with = |text: String, question: Question| {
-        text.replace(&format!("${}", question.mark()), &question.promql(range))
-    };
-    [Question::Codes, Question::Latency, Question::Prices]
-        .into_iter()
-        .fold(MANIFEST.replace("$RANGE", &range.to_string()).replace("$SCRAPE", &scrape.to_string()), with)
+    let with = |text: String, question: Question| text.replace(question.mark(), &question.promql(range));
+    Question::ALL.into_iter().fold(MANIFEST.replace("$SCRAPE", &scrape.to_string()), with)
 }
 
 impl Question {
-    /// The question that the breaker of this name asks.
+    const ALL: [Self; 7] = [
+        Self::Codes,
+        Self::Activity,
+        Self::ErrorShare,
+        Self::Latency,
+        Self::Price,
+        Self::LatencyToMean,
+        Self::PriceToMean,
+    ];
+
+    /// The question that a query of the manifest is.
     ///
     /// # Errors
-    /// Where the manifest has a breaker that nobody can answer here.
-    pub fn of(breaker: &str) -> anyhow::Result<Self> {
-        match breaker {
-            "errors" => Ok(Self::Codes),
-            "latency" => Ok(Self::Latency),
-            "prices" => Ok(Self::Prices),
-            _ => anyhow::bail!("manifest.yaml: no question is known for the breaker {breaker}; add one"),
-        }
+    /// Where nobody can answer it here.
+    pub fn of(query: &str, range: u32) -> anyhow::Result<Self> {
+        let found = Self::ALL.into_iter().find(|question| question.promql(range) == query);
+        found.ok_or_else(|| {
+            anyhow::anyhow!("manifest.yaml: no answer is known to {query}; add it to contender/question.rs")
+        })
     }
 
     fn mark(self) -> &'static str {
         match self {
-            Self::Codes => "CODES",
-            Self::Latency => "LATENCY",
-            Self::Prices => "PRICES",
+            Self::Codes => "$CODES",
+            Self::Activity => "$ACTIVITY",
+            Self::ErrorShare => "$ERROR_SHARE",
+            Self::Latency => "$LATENCY",
+            Self::Price => "$PRICE",
+            Self::LatencyToMean => "$RATIO_OF_LATENCY",
+            Self::PriceToMean => "$RATIO_OF_PRICE",
         }
     }
 
     /// As the manifest has it.
     #[must_use]
     pub fn promql(self, range: u32) -> String {
-        let ratio = |sum: &str, count: &str| {
-            let of = |by: &str, counter: &str| format!("sum{by} (increase({counter}[{range}s]))");
-            let each = [sum, count].map(|counter| of(" by (namespace, pod)", counter));
-            let all = [sum, count].map(|counter| of("", counter));
-            format!("({} / {}) / scalar({} / {})", each[0], each[1], all[0], all[1])
-        };
+        let of = |by: &str, (counter, _): Counter| format!("sum{by} (increase({counter}[{range}s]))");
+        let each = |counter| of(" by (namespace, pod)", counter);
+        let mean = |sum, count| format!("{} / {}", each(sum), each(count));
+        let to_mean =
+            |sum, count| format!("({}) / scalar({} / {})", mean(sum, count), of("", sum), of("", count));
         match self {
-            Self::Codes => format!("sum by (code, namespace, pod) (increase(http_requests_total[{range}s]))"),
-            Self::Latency => {
-                ratio("http_request_duration_seconds_sum", "http_request_duration_seconds_count")
-            }
-            Self::Prices => ratio("price_sum", "price_count"),
+            Self::Codes => of(" by (code, namespace, pod)", ALL_ANSWERS),
+            Self::Activity => each(ALL_ANSWERS),
+            Self::ErrorShare => mean(ERRORS, ALL_ANSWERS),
+            Self::Latency => mean(LATENCY_SUM, LATENCY_COUNT),
+            Self::Price => mean(PRICE_SUM, PRICE_COUNT),
+            Self::LatencyToMean => to_mean(LATENCY_SUM, LATENCY_COUNT),
+            Self::PriceToMean => to_mean(PRICE_SUM, PRICE_COUNT),
         }
     }
 
     /// The answer at the world's second. Series of pods that are gone stay as long as the window holds their scrapes.
     #[must_use]
     pub fn answer(self, world: &World<'_>, range: u32) -> Vec<Series> {
+        let means = |sum, count| means(world, range, sum, count).0;
+        let to_mean = |sum, count| {
+            let (each, all) = self::means(world, range, sum, count);
+            each.into_iter().map(|one| Series { value: one.value / all, ..one }).collect()
+        };
         match self {
             Self::Codes => codes(world, range),
-            Self::Latency => ratios(world, range, |c| c.latency_sum, |c| c.good + c.bad),
-            Self::Prices => ratios(world, range, |c| c.price_sum, |c| c.price_count),
+            Self::Activity => increases(world, range, ALL_ANSWERS),
+            Self::ErrorShare => means(ERRORS, ALL_ANSWERS),
+            Self::Latency => means(LATENCY_SUM, LATENCY_COUNT),
+            Self::Price => means(PRICE_SUM, PRICE_COUNT),
+            Self::LatencyToMean => to_mean(LATENCY_SUM, LATENCY_COUNT),
+            Self::PriceToMean => to_mean(PRICE_SUM, PRICE_COUNT),
         }
     }
 }
@@ -126,21 +163,22 @@ fn codes(world: &World<'_>, range: u32) -> Vec<Series> {
     series
 }
 
-/// Each pod's sum / count over that of all. A pod without events is 0 / 0: not a number, as in PromQL.
-fn ratios(
-    world: &World<'_>,
-    range: u32,
-    sum: fn(&Counters) -> f64,
-    count: fn(&Counters) -> f64,
-) -> Vec<Series> {
-    let of = |(pod, known): (u32, &crate::world::Pod)| {
-        let increase = |read| known.scrapes.increase(world.second, range, read);
-        Some((pod, increase(sum)?, increase(count)?))
+/// Summed over the codes: all series of a pod are scraped at once, so that it does not matter what is summed first.
+fn increases(world: &World<'_>, range: u32, (_, read): Counter) -> Vec<Series> {
+    let of = |(pod, known): (u32, &Pod)| {
+        let value = known.scrapes.increase(world.second, range, read)?;
+        Some(Series { pod, code: None, value })
     };
-    let known: Vec<_> = (0_u32..).zip(&world.pods).filter_map(of).collect();
-    let total = known.iter().fold((0.0, 0.0), |(s, c), (_, sum, count)| (s + sum, c + count));
-    let mean = total.0 / total.1;
-    known.into_iter().map(|(pod, sum, count)| Series { pod, code: None, value: sum / count / mean }).collect()
+    (0_u32..).zip(&world.pods).filter_map(of).collect()
+}
+
+/// Each pod's sum / count, and that of all. A pod without events is 0 / 0: not a number, as in PromQL.
+fn means(world: &World<'_>, range: u32, sum: Counter, count: Counter) -> (Vec<Series>, f64) {
+    let [sums, counts] = [sum, count].map(|counter| increases(world, range, counter));
+    let total = |of: &[Series]| of.iter().map(|one| one.value).sum::<f64>();
+    let all = total(&sums) / total(&counts);
+    let each = sums.into_iter().zip(counts).map(|(s, c)| Series { value: s.value / c.value, ..s });
+    (each.collect(), all)
 }
 
 #[cfg(test)]
@@ -156,6 +194,8 @@ mod tests {
         assert!(!text.contains('$'), "{text}");
         assert!(text.contains("increase(http_requests_total[120s])"), "{text}");
         assert_eq!([5, 15, 60].map(range), [60, 60, 240]);
+        assert_eq!(Question::of(&Question::Price.promql(9), 9).unwrap(), Question::Price);
+        assert!(Question::of("up", 9).unwrap_err().to_string().contains("no answer is known to up"));
     }
 
     #[test]
@@ -176,13 +216,21 @@ mod tests {
             let found = question.answer(&world, 60).into_iter();
             found.filter(|s| s.pod == pod && s.code != Some("200")).map(|s| s.value).next_back().unwrap()
         };
-        // A third of 200 a second for 60 s, half of it errors.
-        assert!((1_850.0..2_150.0).contains(&of(Question::Codes, odd)), "{}", of(Question::Codes, odd));
+        let near = |question, expected: f64| {
+            let found = of(question, odd);
+            assert!((found / expected - 1.0).abs() < 0.05, "{question:?}: {found}, not {expected}");
+        };
+        // A third of 200 a second for 60 s, half of it errors; latencies are 30 ms in the mean.
+        near(Question::Codes, 2_000.0);
+        near(Question::Activity, 4_000.0);
+        near(Question::ErrorShare, 0.5);
+        near(Question::Latency, 0.12);
+        near(Question::Price, 300.0);
         // Means of all: (1 + 1 + 4) / 3 and, since errors tell no price, (1 + 1 + 3 × 0.5) / 2.5.
-        assert!((1.95..2.05).contains(&of(Question::Latency, odd)), "{}", of(Question::Latency, odd));
-        assert!((2.08..2.2).contains(&of(Question::Prices, odd)), "{}", of(Question::Prices, odd));
+        near(Question::LatencyToMean, 2.0);
+        near(Question::PriceToMean, 3.0 / 1.4);
         let idle = (odd + 1) % 4;
-        assert_eq!(of(Question::Codes, idle), 0.0);
-        assert!(of(Question::Latency, idle).is_nan());
+        assert_eq!((of(Question::Codes, idle), of(Question::Activity, idle)), (0.0, 0.0));
+        assert!(of(Question::Latency, idle).is_nan() && of(Question::PriceToMean, idle).is_nan());
     }
 }

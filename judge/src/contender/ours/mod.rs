@@ -7,16 +7,17 @@
 
 mod cluster;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use incidents::Purpose;
-use kubervisor::api::{Defaults, Parsed, parse};
+use kubervisor::api::{self, Defaults, parse};
+use kubervisor::sources;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Action, Plan};
+use kubervisor_core::policy::ServicePolicy;
 use kubervisor_core::sample::{Reading, Row, Samples};
 use kubervisor_core::tick::{Answer, Input, tick};
 
@@ -29,12 +30,27 @@ use crate::world::World;
 /// Second 0 on the monotonic clock: the controller has been running for a while.
 const RUNNING_FOR: Duration = Duration::from_hours(1);
 
+/// What one breaker asks.
+struct Asked {
+    breaker: Arc<str>,
+    period: Duration,
+    values: Question,
+    activity: Option<Question>,
+}
+
+/// What came back.
+struct Answered {
+    breaker: Arc<str>,
+    values: Samples,
+    activity: Option<Samples>,
+}
+
 /// The controller of one service.
 pub struct Ours {
-    parsed: Parsed,
-    questions: BTreeMap<Arc<str>, Question>,
+    policy: ServicePolicy,
+    asked: Vec<Asked>,
     range: u32,
-    /// Second of the period in which a breaker asks, by breaker.
+    /// Second of the period in which breakers ask.
     phase: u64,
     cluster: Cluster,
     memory: Memory,
@@ -52,42 +68,58 @@ impl Ours {
     pub fn new(case: &Case) -> anyhow::Result<Self> {
         let parsed = parse(&manifest(case)?["spec"], &Defaults::default())
             .map_err(|faults| anyhow::anyhow!("manifest.yaml: {}", faults.join("; ")))?;
-        let names = parsed.policy.breakers.iter().map(|b| Arc::clone(&b.name));
-        let questions = names.map(|name| Ok((Arc::clone(&name), Question::of(&name)?)));
+        let range = range(case.scrape);
+        let question = |question: &sources::Question| match question {
+            sources::Question::Prometheus(asked) => Question::of(&asked.query, range),
+            sources::Question::Custom(_) => anyhow::bail!("manifest.yaml: nobody answers a customService"),
+        };
+        let asked = |asked: &api::Asked| {
+            Ok(Asked {
+                breaker: Arc::clone(&asked.breaker),
+                period: asked.period,
+                values: question(&asked.question)?,
+                activity: asked.activity.as_ref().map(question).transpose()?,
+            })
+        };
         Ok(Self {
-            questions: questions.collect::<anyhow::Result<_>>()?,
-            range: range(case.scrape),
+            asked: parsed.asked.iter().map(asked).collect::<anyhow::Result<_>>()?,
+            range,
             phase: case.seed.draw(Purpose::Phase, u64::MAX, 0),
             cluster: Cluster::new(&parsed.service, case)?,
             memory: Memory::default(),
             seed: hash(0, UID.as_bytes()),
             next_due: None,
             changed: true,
-            parsed,
+            policy: parsed.policy,
         })
     }
 
     /// What the breakers that ask in this second are answered.
-    fn answers(&self, world: &World<'_>) -> Vec<(Arc<str>, Samples)> {
+    fn answers(&self, world: &World<'_>) -> Vec<Answered> {
         let second = u64::from(world.second);
-        let due = |period: Duration| (second + self.phase).is_multiple_of(period.as_secs().max(1));
-        let asked = self.parsed.asked.iter().filter(|asked| due(asked.period));
-        asked
-            .filter_map(|asked| Some((&asked.breaker, self.questions.get(&asked.breaker)?)))
-            .map(|(breaker, question)| (Arc::clone(breaker), samples(*question, world, self.range)))
-            .collect()
+        let due = |asked: &&Asked| (second + self.phase).is_multiple_of(asked.period.as_secs().max(1));
+        let answer = |asked: &Asked| Answered {
+            breaker: Arc::clone(&asked.breaker),
+            values: samples(asked.values, world, self.range),
+            activity: asked.activity.map(|activity| samples(activity, world, self.range)),
+        };
+        self.asked.iter().filter(due).map(answer).collect()
     }
 
-    fn tick(&mut self, now: Now, answers: &[(Arc<str>, Samples)]) -> Option<Plan> {
+    fn tick(&mut self, now: Now, answers: &[Answered]) -> Option<Plan> {
         let view = self.cluster.view()?;
         let answers: Vec<_> = answers
             .iter()
-            .map(|(breaker, samples)| Answer { breaker, samples: Some(samples), activity: None })
+            .map(|answered| Answer {
+                breaker: &answered.breaker,
+                samples: Some(&answered.values),
+                activity: answered.activity.as_ref(),
+            })
             .collect();
         let input = Input {
             fleet: &view.fleet,
             answers: &answers,
-            policy: &self.parsed.policy,
+            policy: &self.policy,
             gates: &[],
             kills: &[],
             now,
@@ -99,7 +131,7 @@ impl Ours {
     fn carry_out(&mut self, actions: &[Action], now: Now) {
         for action in actions {
             let size = self.memory.capacity.size();
-            let accepted = self.cluster.act(action, &self.parsed.policy, size, now.wall);
+            let accepted = self.cluster.act(action, &self.policy, size, now.wall);
             self.memory.record(&action.uid, action.what.step(), accepted, now);
             self.changed = true;
         }
