@@ -11,7 +11,7 @@ use crate::policy::{Disruption, Limits};
 
 /// What is left, less what this tick has spent.
 #[derive(Debug)]
-pub(crate) struct Elsewhere<'a> {
+pub struct Elsewhere<'a> {
     fleet: &'a Fleet,
     /// Spare of each disruption budget; empty where they do not limit cuts.
     spare: Vec<i64>,
@@ -22,7 +22,9 @@ pub(crate) struct Elsewhere<'a> {
 }
 
 impl<'a> Elsewhere<'a> {
-    pub(crate) fn of(fleet: &'a Fleet, limits: &Limits) -> Self {
+    /// Before anything is spent.
+    #[must_use]
+    pub fn of(fleet: &'a Fleet, limits: &Limits) -> Self {
         let limiting = match limits.disruption {
             Disruption::Always => fleet.disruptions.as_slice(),
             Disruption::KillsOnly => &[],
@@ -42,7 +44,8 @@ impl<'a> Elsewhere<'a> {
     }
 
     /// Why this serving member cannot be taken out, if something stands in the way.
-    pub(crate) fn refusal(&self, member: &Member) -> Option<Why> {
+    #[must_use]
+    pub fn refusal(&self, member: &Member) -> Option<Why> {
         if self.free() {
             return None;
         }
@@ -62,7 +65,7 @@ impl<'a> Elsewhere<'a> {
     }
 
     /// The member goes out of traffic.
-    pub(crate) fn spend(&mut self, member: &Member) {
+    pub fn spend(&mut self, member: &Member) {
         if self.free() {
             return;
         }

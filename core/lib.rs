@@ -30,7 +30,7 @@ pub mod breaker;
 pub mod budget;
 mod confirm;
 pub mod detector;
-mod elsewhere;
+pub mod elsewhere;
 pub mod fleet;
 pub mod gates;
 mod known;

@@ -12,6 +12,7 @@ use http::Request;
 use jiff::Timestamp;
 use kube::Client;
 use kubervisor_core::plan::{Action, What};
+use kubervisor_core::policy::Limits;
 use kubervisor_core::traffic::Move;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::cache::{Cache, Unlabelled};
 use super::mandate::{Mandate, Withheld};
 use super::slim::SlimPod;
-use super::snapshot::NotSent;
+use super::snapshot::{Demands, NotSent};
 use super::{CallError, FIELD_MANAGER, call};
 use crate::api::{
     Cost, Identity, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch, priced,
@@ -114,14 +115,8 @@ impl Writer {
         }
     }
 
-    /// Carries out one action of a plan. `floor` gives the floor for a fleet of a size, `now` is stored on the pod.
-    pub async fn act(
-        &self,
-        id: &Identity,
-        action: &Action,
-        floor: &(dyn Fn(u32) -> u32 + Sync),
-        now: Timestamp,
-    ) -> Outcome {
+    /// Carries out one action of a plan. `now` is stored on the pod.
+    pub async fn act(&self, id: &Identity, action: &Action, demands: Demands<'_>, now: Timestamp) -> Outcome {
         let step = action.what.step();
         let body = match &action.what {
             What::Cut(order) => cut_patch(&id.name, order),
@@ -138,7 +133,7 @@ impl Writer {
         if let Err(why) = self.allowed(&id.namespace, Some(step)) {
             return Outcome::NotSent(NotSent::Withheld(why));
         }
-        if let Err(why) = self.cache.begin(&id.namespace, &id.uid, action, floor) {
+        if let Err(why) = self.cache.begin(&id.namespace, &id.uid, action, &demands) {
             return Outcome::NotSent(why);
         }
         let pod = PodAddress {
@@ -179,7 +174,8 @@ impl Writer {
         if let Err(why) = self.allowed(pod.namespace, Some(Move::Restore)) {
             return Outcome::NotSent(NotSent::Withheld(why));
         }
-        if let Err(why) = self.cache.begin(pod.namespace, "", &action, &|_| 0) {
+        let nothing = Demands { floor: &|_| 0, limits: &Limits::default() };
+        if let Err(why) = self.cache.begin(pod.namespace, "", &action, &nothing) {
             return Outcome::NotSent(why);
         }
         self.send(pod, Move::Restore, restore_patch(now, None), now, slot).await
@@ -399,6 +395,7 @@ fn eviction(namespace: &str, action: &Action) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::testing::floor_of;
 
     #[tokio::test]
     async fn after_the_end_nothing_is_sent_however_much_of_a_plan_is_left() {
@@ -414,7 +411,7 @@ mod tests {
         let id = Identity { namespace: pod("meadow"), name: pod("pick"), uid: pod("k1") };
         let what = What::Pause { breaker: None, strikes: 1 };
         let action = Action { pod: pod("pear-0"), uid: pod("p0"), resource_version: 7, what };
-        let act = writer.act(&id, &action, &|_| 0, Timestamp::UNIX_EPOCH).await;
+        let act = writer.act(&id, &action, floor_of!(0), Timestamp::UNIX_EPOCH).await;
         assert!(matches!(act, Outcome::NotSent(NotSent::Ending)), "{act:?}");
         let address =
             PodAddress { namespace: &id.namespace, name: &action.pod, uid: &action.uid, version: 7 };

@@ -234,8 +234,10 @@ impl Sink<SlimBudget> for BudgetSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{orchard, pod};
-    use kubervisor_core::plan::{Action, What};
+    use crate::cluster::snapshot::{Demands, NotSent};
+    use crate::cluster::testing::{floor_of, governor, orchard, pod, service};
+    use kubervisor_core::plan::{Action, What, Why};
+    use kubervisor_core::policy::{Disruption, Limits};
     use serde_json::{Value, json};
 
     fn budget(selector: &Value, status: &Value) -> SlimBudget {
@@ -273,7 +275,7 @@ mod tests {
             resource_version: 7,
             what: What::Pause { breaker: None, strikes: 1 },
         };
-        cache.begin("orchard", "k1", &cut, &|_| 1).unwrap();
+        cache.begin("orchard", "k1", &cut, &floor_of!(1)).unwrap();
         assert_eq!(seen(&cache)[0].spare, 0, "a write in flight counts too");
     }
 
@@ -349,5 +351,29 @@ mod tests {
         assert_eq!(cache.budgets_known("orchard"), Known::Since(Duration::ZERO));
         sink.failed(&Failure::refused(500, "not now"));
         assert_eq!(cache.budgets_known("orchard"), Known::Since(Duration::ZERO), "it ages instead");
+    }
+
+    fn keep_out(name: &str) -> Action {
+        let (pod, uid) = (name.into(), format!("uid-of-{name}").into());
+        Action { pod, uid, resource_version: 7, what: What::KeepOut }
+    }
+
+    #[test]
+    fn of_two_cuts_decided_at_once_under_one_budget_by_two_owners_only_one_is_sent() {
+        let cache = orchard(3);
+        for i in 0..3 {
+            let mut plum = pod(&format!("plum-{i}"), 7, "yes");
+            plum.metadata.labels.insert("app".into(), "plum".into());
+            cache.pods(None).apply(plum);
+        }
+        cache.services(None).apply(service("plums", &json!({"app": "plum", "kubervisor/traffic": "yes"})));
+        cache.govern("orchard", "k2", governor("stew", "plums", 6));
+        cache.budgets(None).apply(budget(&json!({}), &counted(6, 5)));
+        let cut = |governor, name| cache.begin("orchard", governor, &keep_out(name), &floor_of!(1));
+        assert_eq!(cut("k1", "pear-0"), Ok(()));
+        assert_eq!(cut("k2", "plum-0"), Err(NotSent::Elsewhere(Why::Disruption("press".into()))));
+        let limits = Limits { disruption: Disruption::KillsOnly, ..Limits::default() };
+        let demands = Demands { floor: &|_| 1, limits: &limits };
+        assert_eq!(cache.begin("orchard", "k2", &keep_out("plum-0"), &demands), Ok(()));
     }
 }

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kubervisor_core::elsewhere::Elsewhere;
 use kubervisor_core::fleet::{Fleet, Member, Neighbour};
-use kubervisor_core::plan::Action;
-use kubervisor_core::traffic::Traffic;
+use kubervisor_core::plan::{Action, Why};
+use kubervisor_core::policy::Limits;
+use kubervisor_core::traffic::{Move, Traffic};
 
 use super::cache::{Cache, Governor, LabelSet, Namespace, Pod, Service, State};
 use super::disruptions;
@@ -101,7 +103,7 @@ impl ServiceView {
 }
 
 /// Why a write was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotSent {
     /// The pod is gone, is another one, or has changed since the decision.
     Changed,
@@ -115,6 +117,8 @@ pub enum NotSent {
     Contested,
     /// This process may not act, or not so.
     Withheld(Withheld),
+    /// A disruption budget, a node or another Service cannot spare the pod any more.
+    Elsewhere(Why),
     /// The fleet as it stands now has too few serving pods.
     Floor {
         /// Members that would serve.
@@ -122,6 +126,33 @@ pub enum NotSent {
         /// Members that must.
         floor: u32,
     },
+}
+
+/// What must hold after a write that takes traffic away, tested once more as it is sent.
+#[derive(Clone, Copy)]
+pub struct Demands<'a> {
+    /// The floor for a fleet of a size.
+    pub floor: &'a (dyn Fn(u32) -> u32 + Sync),
+    /// Of the policy.
+    pub limits: &'a Limits,
+}
+
+impl Demands<'_> {
+    fn allow(&self, fleet: &Fleet, action: &Action) -> Result<(), NotSent> {
+        let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
+        let serving = fleet.count(Member::serving) - u32::from(member.serving());
+        let floor = (self.floor)(fleet.size());
+        if serving < floor {
+            return Err(NotSent::Floor { serving, floor });
+        }
+        // What is out already is counted there: only a cut takes more. Another owner may have spent the same since the
+        // decision, where a disruption budget lies over the pods of both.
+        let refusal = match action.what.step() {
+            Move::Cut => Elsewhere::of(fleet, self.limits).refusal(member),
+            Move::Restore | Move::Pause | Move::Evict | Move::Forgive => None,
+        };
+        refusal.map_or(Ok(()), |why| Err(NotSent::Elsewhere(why)))
+    }
 }
 
 impl Cache {
@@ -151,7 +182,7 @@ impl Cache {
         Some(View { service: seen, fleet, conflict, elders, unlabelled, why, marked, selector })
     }
 
-    /// Takes note of a write and lets it be sent, or says why not. `floor` gives the floor for a fleet of a size.
+    /// Takes note of a write and lets it be sent, or says why not.
     ///
     /// The test and the note are one step under the lock: no answer of the watch and no other write can come
     /// between what was counted and what is sent.
@@ -163,7 +194,7 @@ impl Cache {
         namespace: &str,
         governor: &str,
         action: &Action,
-        floor: &dyn Fn(u32) -> u32,
+        demands: &Demands<'_>,
     ) -> Result<(), NotSent> {
         let mut state = self.lock();
         let step = action.what.step();
@@ -180,15 +211,9 @@ impl Cache {
             if !(governing.next().is_some_and(|(uid, _)| **uid == *governor) && governing.next().is_none()) {
                 return Err(NotSent::Contested);
             }
-            let service = ns.governors.get(governor).and_then(|g| ns.services.get(&g.service));
-            let members = members(&state, ns, service.ok_or(NotSent::Changed)?);
-            let fleet = Fleet { members, ..Fleet::default() };
-            let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
-            let serving = fleet.count(Member::serving) - u32::from(member.serving());
-            let floor = floor(fleet.size());
-            if serving < floor {
-                return Err(NotSent::Floor { serving, floor });
-            }
+            let named = &ns.governors.get(governor).ok_or(NotSent::Changed)?.service;
+            let service = ns.services.get(named).ok_or(NotSent::Changed)?;
+            demands.allow(&fleet(&state, ns, namespace, named, service), action)?;
         }
         let begun = state.assumed.begin(&action.uid, step, action.resource_version);
         if begun { Ok(()) } else { Err(NotSent::InFlight) }
@@ -442,7 +467,7 @@ fn elders(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> BTree
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{governor, orchard, pod, service};
+    use crate::cluster::testing::{floor_of, governor, orchard, pod, service};
     use crate::cluster::watch::Sink;
     use kubervisor_core::fleet::Wish;
     use kubervisor_core::plan::{RestoreReason, What};
@@ -460,7 +485,7 @@ mod tests {
     #[test]
     fn a_write_that_would_break_the_floor_of_the_view_at_hand_is_not_sent() {
         let cache = orchard(3);
-        let send = |name| cache.begin("orchard", "k1", &pause(name, 7), &|_| 2);
+        let send = |name| cache.begin("orchard", "k1", &pause(name, 7), &floor_of!(2));
         assert_eq!(send("pear-0"), Ok(()));
         assert_eq!(send("pear-1"), Err(NotSent::Floor { serving: 1, floor: 2 }));
         cache.refused("uid-of-pear-0");
@@ -470,8 +495,8 @@ mod tests {
     #[test]
     fn a_write_decided_on_another_version_or_another_pod_is_not_sent() {
         let cache = orchard(3);
-        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 6), &|_| 1), Err(NotSent::Changed));
-        assert_eq!(cache.begin("orchard", "k1", &pause("plum-0", 7), &|_| 1), Err(NotSent::Changed));
+        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 6), &floor_of!(1)), Err(NotSent::Changed));
+        assert_eq!(cache.begin("orchard", "k1", &pause("plum-0", 7), &floor_of!(1)), Err(NotSent::Changed));
     }
 
     #[test]
@@ -481,8 +506,8 @@ mod tests {
             what: What::Restore { reason: RestoreReason::Due, strikes: None },
             ..pause("pear-0", 7)
         };
-        assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Ok(()));
-        assert_eq!(cache.begin("orchard", "k1", &restore, &|_| 99), Err(NotSent::InFlight));
+        assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Ok(()));
+        assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Err(NotSent::InFlight));
         cache.pods(None).apply(pod("pear-0", 8, "yes"));
         assert!(!cache.in_flight("uid-of-pear-0"));
     }
@@ -490,7 +515,7 @@ mod tests {
     #[test]
     fn an_event_that_is_late_does_not_undo_what_the_server_said_meanwhile() {
         let cache = orchard(2);
-        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 7), &|_| 1), Ok(()));
+        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 7), &floor_of!(1)), Ok(()));
         cache.learn(pod("pear-0", 9, "pause"));
         assert!(!cache.in_flight("uid-of-pear-0"));
         let serving = || cache.view("orchard", "k1").unwrap().fleet.count(Member::serving);
@@ -592,7 +617,7 @@ mod tests {
     #[test]
     fn a_relist_drops_what_vanished_meanwhile_and_settles_its_writes() {
         let cache = orchard(2);
-        cache.begin("orchard", "k1", &pause("pear-0", 7), &|_| 1).unwrap();
+        cache.begin("orchard", "k1", &pause("pear-0", 7), &floor_of!(1)).unwrap();
         let mut sink = cache.pods(None);
         sink.begin();
         sink.apply(pod("pear-1", 7, "yes"));
@@ -732,7 +757,7 @@ mod tests {
         cache.services(None).apply(service("nuts", &json!({"app": "nut", "kubervisor/traffic": "yes"})));
         let neighbours = || cache.view("orchard", "k1").unwrap().fleet.neighbours;
         assert_eq!(neighbours(), [Neighbour { service: "jam".into(), serving: 2, members: vec![1] }]);
-        cache.begin("orchard", "k1", &pause("pear-1", 8), &|_| 1).unwrap();
+        cache.begin("orchard", "k1", &pause("pear-1", 8), &floor_of!(1)).unwrap();
         assert_eq!(neighbours()[0].serving, 1, "a cut in flight counts");
     }
 }

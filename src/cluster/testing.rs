@@ -63,3 +63,14 @@ pub fn orchard(pods: usize) -> Arc<Cache> {
     cache.govern("orchard", "k1", governor("pick", "pears", 5));
     cache
 }
+
+/// The demands of a policy with this floor, whatever the size of the fleet, and else the usual limits.
+macro_rules! floor_of {
+    ($floor:expr) => {
+        $crate::cluster::snapshot::Demands {
+            floor: &|_| $floor,
+            limits: &kubervisor_core::policy::Limits::default(),
+        }
+    };
+}
+pub(crate) use floor_of;

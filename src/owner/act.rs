@@ -16,7 +16,7 @@ use super::Owner;
 use super::breaker::Answered;
 use crate::cluster::CallError;
 use crate::cluster::apply::Outcome;
-use crate::cluster::snapshot::Marked;
+use crate::cluster::snapshot::{Demands, Marked};
 use crate::cluster::status::{RECENT_MAX, stamp};
 
 /// Actions of one service on their way at once; the writer bounds them over all services.
@@ -58,13 +58,14 @@ impl Owner {
     async fn send<'a>(&self, actions: Vec<&'a Action>, now: Now) -> Vec<(&'a Action, Outcome, Instant)> {
         let size = self.memory.capacity.size();
         let needed = |n: u32| floor(&self.policy, n.max(size));
+        let demands = Demands { floor: &needed, limits: &self.policy.limits };
         let mut waiting = actions.into_iter();
         let mut running = FuturesUnordered::new();
         let mut ended = Vec::new();
         loop {
             while running.len() < AT_ONCE {
                 let Some(action) = waiting.next() else { break };
-                running.push(self.send_one(action, &needed, now));
+                running.push(self.send_one(action, demands, now));
             }
             match running.next().await {
                 Some(one) => ended.push(one),
@@ -76,10 +77,10 @@ impl Owner {
     async fn send_one<'a>(
         &self,
         action: &'a Action,
-        floor: &(dyn Fn(u32) -> u32 + Sync),
+        demands: Demands<'_>,
         now: Now,
     ) -> (&'a Action, Outcome, Instant) {
-        let outcome = self.parts.writer.act(&self.id, action, floor, now.wall).await;
+        let outcome = self.parts.writer.act(&self.id, action, demands, now.wall).await;
         (action, outcome, Instant::now())
     }
 

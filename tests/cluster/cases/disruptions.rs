@@ -170,3 +170,49 @@ async fn a_gate_that_no_resource_looks_after_is_told_once_and_its_pods_go_on_bei
     let once = || async { told().await == 1 };
     throughout("it is not told again", std::time::Duration::from_secs(12), once).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_without_room_refuses_the_cut_and_one_with_room_for_one_allows_one() {
+    let shop = Shop::open("room", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    budget(&shop, &json!(4)).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let names = shop.names().await;
+    source.name_bad([names[0].as_str(), names[1].as_str()]);
+    shop.govern(with_activator(&source, json!({"period": 300}))).await;
+    let refused = [&*shop.namespace, "reason=\"PodDisruptionBudget\""];
+    let refusals = || async { controller.metric("kubervisor_refusals_total", &refused).await };
+    eventually("cuts are refused", SOON, || async { refusals().await >= 4.0 }).await;
+    assert_eq!(shop.pod_writes().await, []);
+    budget(&shop, &json!(3)).await;
+    eventually("one is cut", SOON, || async { shop.labelled("no").await.len() == 1 }).await;
+    let one = || async { shop.labelled("no").await.len() == 1 };
+    throughout("it stays at one", std::time::Duration::from_secs(6), one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_pod_of_another_service_behind_the_key_is_not_cut_and_the_next_best_is() {
+    let shop = Shop::open("two", 7).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let names = shop.names().await;
+    for name in &names[..2] {
+        shop.mark(name, json!({"ripe": "true"}), json!({})).await;
+    }
+    shop.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "jam"},
+        "spec": {"selector": {"ripe": "true", "kubervisor/traffic": "yes"}, "ports": [{"port": 80}]},
+    }));
+    let controller = Controller::ready(&shop.controller()).await;
+    source.name_bad([names[0].as_str(), names[1].as_str(), names[2].as_str()]);
+    // Three of seven are no storm.
+    shop.govern(with_activator(&source, json!({"period": 300}))).await;
+    eventually("two are cut", SOON, || async { shop.labelled("no").await.len() == 2 }).await;
+    let refused = [&*shop.namespace, "reason=\"Neighbour\""];
+    eventually("the third is refused", SOON, || async {
+        controller.metric("kubervisor_refusals_total", &refused).await >= 3.0
+    })
+    .await;
+    let cut = shop.labelled("no").await;
+    assert!(cut.contains(&names[2]), "{cut:?}");
+    assert_eq!(cut.iter().filter(|name| names[..2].contains(name)).count(), 1, "jam keeps one: {cut:?}");
+}

@@ -163,3 +163,57 @@ async fn a_restore_time_that_is_garbage_or_long_past_brings_the_pod_back_at_once
     shop.govern(json!({"breakers": [breaker]})).await;
     shop.none_is_out().await;
 }
+
+const OVERRIDE: &str = "kubervisor.k8s.io/override";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_which_a_person_says_never_is_not_cut_until_that_is_taken_back() {
+    let shop = Shop::open("never", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let bad = shop.names().await[0].clone();
+    shop.mark(&bad, json!({}), json!({ OVERRIDE: "Never" })).await;
+    source.name_bad([bad.as_str()]);
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    let refused = [&*shop.namespace, "reason=\"Wish\""];
+    let refusals = || async { controller.metric("kubervisor_refusals_total", &refused).await };
+    eventually("the cut is refused", SOON, || async { refusals().await >= 4.0 }).await;
+    assert_eq!(shop.pod_writes().await, []);
+    shop.mark(&bad, json!({}), json!({ OVERRIDE: null })).await;
+    shop.cut_are(&[&bad]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_a_person_wants_out_is_kept_out_and_is_back_once_that_is_taken_back() {
+    let shop = Shop::open("wanted", 4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let pod = shop.names().await[1].clone();
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] = json!({"period": 1, "maxPeriod": 2});
+    shop.govern(json!({"breakers": [breaker]})).await;
+    eventually("it is judged", SOON, || async { source.answers() >= 2 }).await;
+    shop.mark(&pod, json!({}), json!({ OVERRIDE: "Cut" })).await;
+    shop.cut_are(&[&pod]).await;
+    let out = || async { shop.labelled("no").await == [pod.clone()] };
+    throughout("it stays out for longer than any cut lasts", std::time::Duration::from_secs(6), out).await;
+    shop.told("PodCut", "a person asked for it").await;
+    shop.mark(&pod, json!({}), json!({ OVERRIDE: null })).await;
+    shop.none_is_out().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_a_person_wants_to_serve_is_back_at_once_forgiven_and_not_cut_again() {
+    let (shop, source, _controller, bad) = with_one_cut("serve").await;
+    assert!(shop.mark_of(&bad, "kubervisor.k8s.io/strikes").await.is_some());
+    shop.mark(&bad, json!({}), json!({ OVERRIDE: "Serve" })).await;
+    shop.none_is_out().await;
+    let answered = source.answers();
+    eventually("it is condemned again and again", SOON, || async { source.answers() > answered + 5 }).await;
+    assert!(shop.labelled("no").await.is_empty());
+    let strikes = || async { shop.mark_of(&bad, "breaker/retryCount").await };
+    eventually("its strikes are forgiven", SOON, || async {
+        strikes().await.is_none_or(|count| count == "0")
+    })
+    .await;
+}

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use kubervisor::api::{cut_patch, forgive_patch, keep_out_patch, key, pause_patch, restore_patch};
 use kubervisor::cluster::cache::{Cache, Governor};
 use kubervisor::cluster::slim::{SlimPod, SlimService};
-use kubervisor::cluster::snapshot::View;
+use kubervisor::cluster::snapshot::{Demands, View};
 use kubervisor::cluster::watch::Sink;
 use kubervisor_core::budget::floor;
 use kubervisor_core::plan::{Action, What};
@@ -97,7 +97,8 @@ impl Cluster {
     pub fn act(&mut self, action: &Action, policy: &ServicePolicy, size: u32, now: Timestamp) -> bool {
         let Some(pod) = self.ordinal(action) else { return false };
         let needed = |n: u32| floor(policy, n.max(size));
-        if self.cache.begin(NAMESPACE, UID, action, &needed).is_err() {
+        let demands = Demands { floor: &needed, limits: &policy.limits };
+        if self.cache.begin(NAMESPACE, UID, action, &demands).is_err() {
             return false;
         }
         let patch = match &action.what {
