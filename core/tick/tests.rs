@@ -2,6 +2,8 @@
 
 mod clocks;
 mod cuts;
+mod evidence;
 mod ladder;
 mod returns;
 mod unknown;
+mod wishes;
