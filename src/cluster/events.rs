@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 const QUEUE: usize = 1_000;
 /// Characters of an object's name in the name of its Event; the API server takes 253 in all.
 const NAME_MAX: usize = 230;
-/// Characters of an Event's note. The API server takes 1,024 bytes, and one character may take three of them.
-const NOTE_MAX: usize = 340;
+/// Bytes of an Event's note: what the API server takes.
+const NOTE_MAX: usize = 1_024;
 
 /// Where notices are told.
 #[derive(Clone)]
@@ -100,12 +100,18 @@ fn event(notice: &Notice, regarding: ObjectReference, now: Timestamp) -> Event {
         type_: Some(if notice.kind.warns() { "Warning" } else { "Normal" }.into()),
         reason: Some(kind.into()),
         action: Some(kind.into()),
-        note: Some(notice.text.chars().take(NOTE_MAX).collect()),
+        note: Some(note(&notice.text)),
         regarding: Some(regarding),
         reporting_controller: Some(GROUP.into()),
         reporting_instance: Some(FIELD_MANAGER.into()),
         ..Event::default()
     }
+}
+
+/// As much of a text as a note may hold, cut between two characters.
+fn note(text: &str) -> String {
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NOTE_MAX).last();
+    text[..end.unwrap_or(0)].to_owned()
 }
 
 fn references(id: &Identity, notice: &Notice) -> Vec<ObjectReference> {

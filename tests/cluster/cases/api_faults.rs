@@ -208,7 +208,7 @@ async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
         let (source, proxy) = (FakeSource::start(&shop.namespace).await, shop.proxy().await);
         let refused = proxy.inject(Rule::new(Fault::Status(code)).query("sendInitialEvents"));
         let _controller = Controller::ready(&shop.controller_at(Some(&proxy.url()))).await;
-        assert_eq!(proxy.hits(refused), 3, "one for each kind");
+        assert_eq!(proxy.hits(refused), 4, "one for each kind");
         shop.govern(json!({"breakers": [named(&source)]})).await;
         source.name_bad(["pear-0"]);
         shop.cut_are(&["pear-0"]).await;

@@ -147,15 +147,20 @@ async fn a_controller_that_finds_twenty_cut_pods_restores_none_before_its_stored
         soon.extend((number < 10).then(|| (pod.clone(), due)));
     }
     let _controller = Controller::ready(&shop.controller()).await;
-    shop.state_is("Running").await;
+    // Twenty of twenty-four: that is a storm, and a storm holds no return.
+    shop.state_is("Held").await;
     let ten = || async { shop.labelled("no").await == names[10..20] };
     eventually("the first ten are back", SOON, ten).await;
     let back = restores(&shop).await;
     assert!(back.keys().eq(soon.keys()), "{back:?}");
     for (pod, at) in &back {
         let late = at.duration_since(soon[pod]);
-        assert!(late >= SignedDuration::ZERO && late < IN_TIME, "{pod} came {late:?} after its time");
+        assert!(late >= SignedDuration::ZERO, "{pod} came {late:?} after its time");
     }
+    // A quarter of those that were out at a time; the others wait until these are proven.
+    let mut late: Vec<_> = back.iter().map(|(pod, at)| at.duration_since(soon[pod])).collect();
+    late.sort();
+    assert!(late[3] < IN_TIME && late[9] < SignedDuration::from_secs(15), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
