@@ -60,6 +60,12 @@ impl Storm {
         induced: bool,
         now: Duration,
     ) -> Change {
+        if weather.limit >= 100 {
+            // Nothing is a storm by this spec: what raged by an earlier one is over.
+            let raged =
+                std::mem::replace(self, Self { quiet_until: self.quiet_until, ..Self::default() }).rages;
+            return if raged { Change::Ended } else { Change::None };
+        }
         if weather.rough() {
             self.calm_since = None;
             let began = !std::mem::replace(&mut self.rages, true);
@@ -126,6 +132,15 @@ mod tests {
         assert_eq!(run(&mut storm, 84, 2), Change::None);
         assert!(storm.rages());
         assert_eq!(run(&mut storm, 85, 2), Change::Ended);
+        assert!(!storm.rages());
+    }
+
+    #[test]
+    fn a_spec_that_knows_no_storm_ends_it_at_once() {
+        let mut storm = Storm::default();
+        run(&mut storm, 0, 9);
+        let off = Weather { limit: 100, ..weather(10, 10) };
+        assert_eq!(storm.observe(off, SECOND, false, SECOND), Change::Ended);
         assert!(!storm.rages());
     }
 

@@ -116,6 +116,9 @@ impl<'a> Play<'a> {
             Sight::Status(status) => self.view.controller = status,
             Sight::Told { what, pod, note } => {
                 let ordinal = pod.as_ref().and_then(|name| self.stage.shop.workload.lock().ordinal(name));
+                if what == "Held" {
+                    self.record.hold(self.now(), &note);
+                }
                 let who = ordinal.map(|pod| format!("pod {}: ", pod + 1)).unwrap_or_default();
                 self.enter(self.now(), what, format!("{who}{note}"))?;
             }
@@ -170,7 +173,7 @@ impl<'a> Play<'a> {
 
     fn scene(&mut self, at: Duration, scene: Scene, episodes: Vec<Episode>) -> anyhow::Result<()> {
         self.announce(at, scene, &episodes)?;
-        if scene == Scene::AllBad {
+        if scene == Scene::GateOff {
             let cluster = std::sync::Arc::clone(&self.stage.shop.cluster);
             self.applying = Some(tokio::spawn(async move { apply(&cluster, LAST_ACT).await }));
         }

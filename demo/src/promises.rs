@@ -14,6 +14,8 @@ const ILL_AT_LEAST: f64 = 0.08;
 /// From fault to cut: half of the query's window (2.5 s) until the errors prevail, a scrape (1 s), a period (2 s)
 /// and the API server; the rest is room for a slow machine.
 const CUT_WITHIN: Duration = Duration::from_secs(10);
+/// In the storm the gate must be seen to hold over several evaluations after all pods are known to be ill.
+const STILL_AT_LEAST: Duration = Duration::from_secs(10);
 /// The floor must be seen held over several evaluations, 2 s apart.
 const HELD_AT_LEAST: Duration = Duration::from_secs(8);
 /// From "cluster ready" to the end.
@@ -53,6 +55,7 @@ pub fn judge(record: &Record, script: &Script, facts: &Facts) -> Vec<Promise> {
         case.hopeless_is_evicted(),
         case.wrong_prices(),
         case.nobody_else(),
+        case.storm_holds(),
         case.floor_reached(),
         case.all_come_back(),
         case.never_below(),
@@ -163,7 +166,7 @@ impl Case<'_> {
 
     fn hopeless_is_evicted(&self) -> Promise {
         let fault = self.began(Scene::NeverRecovers);
-        let end = self.began(Scene::AllBad);
+        let end = self.began(Scene::Storm);
         let cuts = self.record.times_left(HOPELESS, fault, end);
         let evicted = self.facts.evicted.filter(|at| *at < end);
         let serves = self.facts.successor.and_then(|pod| self.record.came(pod, evicted?));
@@ -196,7 +199,7 @@ impl Case<'_> {
 
     fn nobody_else(&self) -> Promise {
         let ill: std::collections::BTreeSet<u32> = FAILING.into_iter().chain([MISPRICED, HOPELESS]).collect();
-        let left = self.record.leavers(Duration::ZERO, self.began(Scene::AllBad));
+        let left = self.record.leavers(Duration::ZERO, self.began(Scene::Storm));
         let well: Vec<_> = left.difference(&ill).collect();
         Promise {
             kept: well.is_empty() && !left.is_empty(),
@@ -208,12 +211,27 @@ impl Case<'_> {
         }
     }
 
+    /// The usual policy: what all share is no single pod's fault, and the controller says so.
+    fn storm_holds(&self) -> Promise {
+        let (from, until) = (self.began(Scene::Storm), self.began(Scene::GateOff));
+        let cut = self.record.leavers(from, until).len();
+        let why = self.record.held(from, until);
+        Promise {
+            kept: cut == 0 && why.is_some() && until.saturating_sub(from) >= STILL_AT_LEAST,
+            text: format!(
+                "all {PODS} bad at once: {cut} taken out in {} (none); Held says {:?}",
+                seconds(until.saturating_sub(from)),
+                why.unwrap_or("nothing")
+            ),
+        }
+    }
+
     fn floor_reached(&self) -> Promise {
-        let (lowest, held) = self.record.lowest(self.began(Scene::AllBad), self.began(Scene::Recovery));
+        let (lowest, held) = self.record.lowest(self.began(Scene::GateOff), self.began(Scene::Recovery));
         Promise {
             kept: lowest == FLOOR && held >= HELD_AT_LEAST,
             text: format!(
-                "all {PODS} bad, maxCutRatio 100: at the lowest {lowest} served, for {} (exactly the floor of \
+                "all {PODS} bad, the storm gate off: at the lowest {lowest} served, for {} (exactly the floor of \
                  {FLOOR}, at least {})",
                 seconds(held),
                 seconds(HELD_AT_LEAST)
@@ -257,7 +275,7 @@ mod tests {
     use crate::script::{Cue, REQUESTS_PER_SECOND, Seen};
     use crate::workload::Clients;
 
-    /// A run as it should go: scenes at 0, 6, 20, 26, 80 and 104 s, the end at 112 s.
+    /// A run as it should go: scenes at 0, 6, 20, 26, 68, 80 and 104 s, the end at 112 s.
     struct Run {
         record: Record,
         script: Script,
@@ -277,13 +295,14 @@ mod tests {
             let facts = Facts {
                 end: ms(112_000),
                 bring_up: ms(9_000),
-                evicted: Some(ms(72_000)),
+                evicted: Some(ms(62_000)),
                 successor: Some(SUCCESSOR),
             };
             let mut run =
                 Self { record: Record::default(), script: script(), facts, out: Serving::new(), errors: 0 };
             run.out.insert(SUCCESSOR);
             run.play(&moves());
+            run.record.hold(ms(71_000), "all are ill");
             run
         }
 
@@ -314,7 +333,7 @@ mod tests {
 
     fn moves() -> Vec<(u64, u32, bool)> {
         let mut moves = vec![(101, 2, true), (102, 5, true), (330, 2, false), (341, 5, false)];
-        moves.extend([(242, 4, true), (470, 4, false), (520, 4, true), (732, SUCCESSOR, false)]);
+        moves.extend([(242, 4, true), (470, 4, false), (520, 4, true), (632, SUCCESSOR, false)]);
         moves.extend([(305, 7, true), (540, 7, false)]);
         moves.extend([0, 1, 2, 3, 5].map(|pod| (840, pod, true)));
         moves.extend([0, 1, 2, 3, 5].map(|pod| (1_090, pod, false)));
@@ -323,7 +342,7 @@ mod tests {
 
     fn script() -> Script {
         let mut script = Script::default();
-        for at in [6, 20, 26, 78, 80, 104].map(Duration::from_secs) {
+        for at in [6, 20, 26, 68, 80, 104].map(Duration::from_secs) {
             let seen = Seen { serving: PODS, hopeless_gone: true, ready_for: Duration::from_secs(60) };
             assert!(!matches!(script.next(at, seen), Some(Cue::End)));
         }
@@ -334,6 +353,7 @@ mod tests {
         let mut run = Run { record: Record::default(), errors: 0, out: [SUCCESSOR].into(), ..Run::good() };
         let moves: Vec<_> = moves().into_iter().filter(|(_, other, _)| *other != pod).collect();
         run.play(&moves);
+        run.record.hold(ms(71_000), "all are ill");
         run
     }
 
@@ -352,7 +372,7 @@ mod tests {
     #[test]
     fn a_failing_pod_that_stays_costs_the_cut_the_errors_and_the_return() {
         let broken = without(FAILING[0]).broken().join("\n");
-        for part in ["two pods", "after, both still ill", "healed", "all 10 bad"] {
+        for part in ["two pods", "after, both still ill", "healed", "all 10 bad, the storm"] {
             assert!(broken.contains(part), "{part}: {broken}");
         }
     }
@@ -375,7 +395,21 @@ mod tests {
         let mut moves = moves();
         moves.extend([(300, 9, true), (310, 9, false)]);
         run.play(&moves);
+        run.record.hold(ms(71_000), "all are ill");
         assert_eq!(run.broken().len(), 1);
+    }
+
+    #[test]
+    fn a_storm_in_which_a_pod_is_cut_or_nothing_is_said_breaks_its_promise() {
+        let mut run = Run { record: Record::default(), errors: 0, out: [SUCCESSOR].into(), ..Run::good() };
+        run.play(&moves());
+        assert_eq!(run.broken().len(), 1, "nobody said why");
+        let mut run = Run { record: Record::default(), errors: 0, out: [SUCCESSOR].into(), ..Run::good() };
+        let mut moves = moves();
+        moves.extend([(720, 9, true), (730, 9, false)]);
+        run.play(&moves);
+        run.record.hold(ms(71_000), "all are ill");
+        assert_eq!(run.broken().len(), 1, "one was cut");
     }
 
     #[test]
@@ -384,6 +418,7 @@ mod tests {
         let mut moves = moves();
         moves.extend([(900, 9, true), (901, 9, false)]);
         run.play(&moves);
+        run.record.hold(ms(71_000), "all are ill");
         assert_eq!(run.broken().len(), 2);
     }
 

@@ -15,6 +15,7 @@ pub type Serving = BTreeSet<u32>;
 pub struct Record {
     clients: Vec<(Duration, Clients)>,
     serving: Vec<(Duration, Serving)>,
+    holds: Vec<(Duration, String)>,
 }
 
 impl Record {
@@ -28,6 +29,17 @@ impl Record {
         if self.serving.last().is_none_or(|(_, last)| *last != serving) {
             self.serving.push((at, serving));
         }
+    }
+
+    /// Notes that the controller said why it holds.
+    pub fn hold(&mut self, at: Duration, why: &str) {
+        self.holds.push((at, why.to_owned()));
+    }
+
+    /// Why it held, as it first said between two times.
+    pub fn held(&self, from: Duration, until: Duration) -> Option<&str> {
+        let within = |(at, _): &&(Duration, String)| (from..until).contains(at);
+        self.holds.iter().find(within).map(|(_, why)| why.as_str())
     }
 
     /// Pods that serve now.

@@ -39,15 +39,17 @@ const WRONG_PRICES_AFTER: Duration = Duration::from_secs(6);
 /// A deviation is judged among pods that are Ready for 30 s; a little more, so that the time from fault to cut
 /// measures the detector and not the wait for its peers.
 const PEERS_NEED: Duration = Duration::from_secs(32);
-/// The latest start of the last incident that leaves time for its end within the three minutes.
-const ALL_BAD_LATEST: Duration = Duration::from_secs(110);
-/// Five cuts take up to 6 s; then the floor is held through five evaluations and more. The first cut ends 24 s after
-/// the fault at the earliest: by then the last errors must have left the query's window of 5 s, or the pods that go
-/// back make room for cuts of pods that are well again.
-const ALL_BAD_LASTS: Duration = Duration::from_secs(17);
-/// Cuts of the last scene end within 22 s × 1.2 of their start, so 16 s after it. Where errors in the window did cause
-/// late cuts, 5 s after its beginning, these end 32 s after it; the rest is slack.
-const RECOVERY_LASTS: Duration = Duration::from_secs(38);
+/// The latest start of the storm that leaves time for all that follows within the three minutes.
+const STORM_LATEST: Duration = Duration::from_secs(98);
+/// Up to 6 s until all are seen ill, then three evaluations and more in which nothing is cut.
+const STORM_LASTS: Duration = Duration::from_secs(12);
+/// Five cuts take up to 4 s, since all are ill already; then the floor is held through five evaluations and more. The
+/// first cut ends 22 s after it was made: by then the last errors must have left the query's window of 5 s, or the pods
+/// that go back make room for cuts of pods that are well again.
+const GATE_OFF_LASTS: Duration = Duration::from_secs(14);
+/// Cuts of the last scene end within 22 s × 1.2 of their start, so 16 s after it. Five were out, so that two come back at
+/// a time; each of three rounds is watched for some 10 s (4 s to settle, three healthy answers).
+const RECOVERY_LASTS: Duration = Duration::from_secs(41);
 /// How long the fleet is shown whole before the curtain falls or the next incident begins.
 const WHOLE_FOR: Duration = Duration::from_secs(2);
 
@@ -62,16 +64,25 @@ pub enum Scene {
     NeverRecovers,
     /// One answers 200 with prices off by half, and heals.
     WrongPrices,
-    /// All ten answer 500 at once, under a policy that would let all of them be cut.
-    AllBad,
+    /// All ten answer 500 at once: a fault that cutting cannot mend.
+    Storm,
+    /// They still do, under a policy that takes no storm for one and would let all of them be cut.
+    GateOff,
     /// All are well again.
     Recovery,
 }
 
 impl Scene {
     /// In the order of the play.
-    pub const ALL: [Self; 6] =
-        [Self::Calm, Self::TwoFail, Self::NeverRecovers, Self::WrongPrices, Self::AllBad, Self::Recovery];
+    pub const ALL: [Self; 7] = [
+        Self::Calm,
+        Self::TwoFail,
+        Self::NeverRecovers,
+        Self::WrongPrices,
+        Self::Storm,
+        Self::GateOff,
+        Self::Recovery,
+    ];
 
     /// For people, a line without its end.
     pub const fn title(self) -> &'static str {
@@ -80,7 +91,8 @@ impl Scene {
             Self::TwoFail => "two pods answer 500",
             Self::NeverRecovers => "one pod answers 500 and never recovers",
             Self::WrongPrices => "one pod answers 200 with prices off by half",
-            Self::AllBad => "all ten answer 500 at once, and maxCutRatio is 100",
+            Self::Storm => "all ten answer 500 at once",
+            Self::GateOff => "all ten still do, and maxAnomalousRatio and maxCutRatio are 100",
             Self::Recovery => "all are well again",
         }
     }
@@ -99,11 +111,11 @@ impl Scene {
             behaviour,
         };
         match self {
-            Self::Calm | Self::Recovery => vec![],
+            Self::Calm | Self::GateOff | Self::Recovery => vec![],
             Self::TwoFail => FAILING.map(|pod| ill(Pods::One(pod), Some(HEALS_AFTER), FAILS)).to_vec(),
             Self::NeverRecovers => vec![ill(Pods::One(HOPELESS), None, FAILS)],
             Self::WrongPrices => vec![ill(Pods::One(MISPRICED), Some(HEALS_AFTER), HALF_PRICE)],
-            Self::AllBad => vec![ill(Pods::All, Some(ALL_BAD_LASTS), FAILS)],
+            Self::Storm => vec![ill(Pods::All, Some(STORM_LASTS + GATE_OFF_LASTS), FAILS)],
         }
     }
 }
@@ -187,9 +199,10 @@ impl Script {
             }
             Scene::WrongPrices => {
                 let settled = whole && seen.hopeless_gone && since > HEALS_AFTER;
-                (settled || at >= ALL_BAD_LATEST, Some(Scene::AllBad))
+                (settled || at >= STORM_LATEST, Some(Scene::Storm))
             }
-            Scene::AllBad => (since >= ALL_BAD_LASTS, Some(Scene::Recovery)),
+            Scene::Storm => (since >= STORM_LASTS, Some(Scene::GateOff)),
+            Scene::GateOff => (since >= GATE_OFF_LASTS, Some(Scene::Recovery)),
             Scene::Recovery => (whole || since >= RECOVERY_LASTS, None),
         };
         is_due.then_some(next)
@@ -232,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_incident_waits_for_a_whole_fleet() {
+    fn the_storm_waits_for_a_whole_fleet() {
         let whole_at = Duration::from_secs(80);
         let (began, _) = play(|at| Seen { serving: if at < whole_at { 9 } else { PODS }, ..WELL });
-        assert!(began.contains(&(Scene::AllBad, 82)), "{began:?}");
+        assert!(began.contains(&(Scene::Storm, 82)), "{began:?}");
     }
 
     #[test]
@@ -256,6 +269,6 @@ mod tests {
     fn the_one_that_never_recovers_has_no_end_and_the_others_have_one() {
         let open =
             |scene: Scene| scene.episodes(Duration::ZERO).iter().any(|episode| episode.until.is_none());
-        assert_eq!(Scene::ALL.map(open), [false, false, true, false, false, false]);
+        assert_eq!(Scene::ALL.map(open), [false, false, true, false, false, false, false]);
     }
 }

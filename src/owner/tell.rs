@@ -40,7 +40,7 @@ pub(super) struct Last {
     held: Option<&'static str>,
     remarks: BTreeMap<String, Duration>,
     floor_reached: bool,
-    told: BTreeMap<Kind, Duration>,
+    told: BTreeMap<(Kind, &'static str), Duration>,
 }
 
 impl Owner {
@@ -54,7 +54,7 @@ impl Owner {
         }
         // Of another spec even the same word is news.
         if std::mem::replace(&mut self.last.generation, self.spec.generation) != self.spec.generation {
-            self.last.told.remove(&Kind::InitFailed);
+            self.last.told.remove(&(Kind::InitFailed, ""));
         }
         let errors = self.errors();
         if errors != self.last.errors {
@@ -77,9 +77,11 @@ impl Owner {
         self.last.floor_reached = floor_reached;
         for (kind, text) in news {
             let flaps = matches!(kind, Kind::Held | Kind::Released | Kind::FloorReached | Kind::InitFailed);
-            let told = self.last.told.insert(kind, now.mono);
+            // A storm is news also right after a source was silent.
+            let word = (kind, if kind == Kind::Held { self.last.held.unwrap_or_default() } else { "" });
+            let told = self.last.told.insert(word, now.mono);
             if flaps && told.is_some_and(|at| now.mono.saturating_sub(at) < SAME_WORD_EVERY) {
-                self.last.told.extend(told.map(|at| (kind, at)));
+                self.last.told.extend(told.map(|at| (word, at)));
                 tracing::info!(namespace = %self.id.namespace, name = %self.id.name, kind = kind.as_str(), "{text}");
                 continue;
             }
