@@ -26,8 +26,8 @@ pub use marks::{
 };
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
-    ActivatorMode, ActivatorSpec, BreakerSpec, ConfirmSpec, CutsPerPeriodSpec, Growth, KubervisorService,
-    KubervisorServiceSpec, LimitsSpec, Mode,
+    ActivatorMode, ActivatorSpec, BreakerMode, BreakerSpec, ConfirmSpec, CutsPerPeriodSpec, Growth, HoldSpec,
+    KubervisorService, KubervisorServiceSpec, LimitsSpec, Mode, PodDisruptionBudgets,
 };
 pub use status::{
     BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,

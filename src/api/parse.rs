@@ -105,8 +105,8 @@ impl Reader<'_> {
                 limits: self.limits(spec.limits.as_ref()),
                 breakers,
                 default_activator: self.activator("spec.defaultActivator", &none, default),
-                holds: Vec::new(),
-                kill_stateful_set_pods: false,
+                holds: self.holds(spec.holds.as_ref()),
+                kill_stateful_set_pods: spec.kill_stateful_set_pods.unwrap_or(false),
             },
             asked,
             notes: Vec::new(),
@@ -149,7 +149,7 @@ impl Reader<'_> {
             floor,
             detector,
             confirm,
-            enforced: true,
+            enforced: spec.mode.is_none(),
             activator,
         };
         let asked = Asked { breaker: Arc::clone(&policy.name), period, question, activity };
@@ -166,7 +166,7 @@ impl Reader<'_> {
     }
 
     fn confirm(&mut self, at: &str, spec: Option<&ConfirmSpec>) -> Confirm {
-        let Some(ConfirmSpec { anomalous, of }) = spec else { return Confirm::ONCE };
+        let Some(ConfirmSpec { anomalous, of }) = spec else { return Confirm::USUAL };
         let within = |n: &i64, most: u8| u8::try_from(*n).ok().filter(|n| (1..=most).contains(n));
         let of = within(of, Confirm::MOST);
         match (of.and_then(|of| within(anomalous, of)), of) {

@@ -57,6 +57,26 @@ pub struct KubervisorServiceSpec {
     /// Limits over all breakers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+    /// People's holds: while one lasts nothing is cut, paused or evicted. Returns go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub holds: Option<Vec<HoldSpec>>,
+    /// Whether pods of a StatefulSet, which have identity and data, may be evicted. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_stateful_set_pods: Option<bool>,
+}
+
+/// A reason to do nothing but returns.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldSpec {
+    /// Why, for people.
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+    /// When it ends by itself, RFC 3339. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub until: Option<String>,
 }
 
 /// Active: decisions are carried out. DryRun: the same decisions are shown and no pod is written. Disabled: nothing is
@@ -82,6 +102,9 @@ pub struct BreakerSpec {
     /// Unique within the service. It is written on the pods that this breaker cuts.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
     pub name: String,
+    /// Described at the type: the definition takes an enum's description from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<BreakerMode>,
     /// Time between two evaluations. Default 5 s. Less than 1 s is taken as 1 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation_period: Option<Duration>,
@@ -93,7 +116,7 @@ pub struct BreakerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub min_pods_available_ratio: Option<i64>,
-    /// How often a pod must be found anomalous before it is cut.
+    /// How often a pod must be found anomalous before it is cut. Default 2 of the last 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<ConfirmSpec>,
     /// Time between two scrapes of the pods. Default 15 s; 0 with customService, whose answers are each new. Answers that
@@ -211,10 +234,41 @@ pub struct LimitsSpec {
     /// share such as "10%" (at least one pod). Default "10%".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cuts_per_period: Option<CutsPerPeriodSpec>,
+    /// Percent of the pods that may be anomalous or cut at once. Above it, with two pods at least, it is a storm: what
+    /// all pods share is no single pod's fault, and nothing new is cut until it was calm for a minute. Default 50; 100
+    /// knows no storm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_anomalous_ratio: Option<i64>,
+    /// Percent of the serving pods that a breaker must have a series of, or it cuts nothing: its source may know a part
+    /// of the fleet only. Default 60; 0 asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub min_coverage_ratio: Option<i64>,
+    /// Described at the type: the definition takes an enum's description from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_disruption_budgets: Option<PodDisruptionBudgets>,
     /// Time for which a pod must have been Ready before it is compared with others. Default 30 s. It is at least what
     /// the query looks back and one scrape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_pod_age: Option<Duration>,
+}
+
+/// Always: a pod that is out counts as disrupted, and a cut needs room in every PodDisruptionBudget over the pod.
+/// KillsOnly: only evictions do. Default Always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum PodDisruptionBudgets {
+    /// Cuts too.
+    Always,
+    /// Evictions.
+    KillsOnly,
+}
+
+/// DryRun: what this breaker would cut is shown and not done; pods that it cut before go back. Default: as the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum BreakerMode {
+    /// Shown only.
+    DryRun,
 }
 
 /// A number of pods, or a share of the fleet as a text.

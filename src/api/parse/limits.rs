@@ -1,17 +1,23 @@
 //! `limits` and activators.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kubervisor_core::backoff::Growth as CoreGrowth;
 use kubervisor_core::policy::{
-    ActivatorMode as CoreMode, ActivatorPolicy, CutsPerPeriod, Limits, MAX_CUT_PERCENT, MIN_POD_AGE,
+    ActivatorMode as CoreMode, ActivatorPolicy, CutsPerPeriod, Disruption, Hold, Limits,
+    MAX_ANOMALOUS_PERCENT, MAX_CUT_PERCENT, MIN_COVERAGE_PERCENT, MIN_POD_AGE,
 };
 
 use super::Reader;
-use crate::api::{ActivatorMode, ActivatorSpec, CutsPerPeriodSpec, Growth, LimitsSpec};
+use crate::api::{
+    ActivatorMode, ActivatorSpec, CutsPerPeriodSpec, Growth, HoldSpec, LimitsSpec, PodDisruptionBudgets,
+};
 
 /// Evictions in an hour; as many are kept in the status.
 const KILLS_MAX: u32 = 60;
+/// Holds in a spec.
+const HOLDS_MAX: usize = 16;
 
 impl Reader<'_> {
     pub(super) fn activator(
@@ -65,16 +71,40 @@ impl Reader<'_> {
             }
             Some(CutsPerPeriodSpec::Share(text)) => CutsPerPeriod::Percent(self.percent(at, text)),
         };
+        let anomalous = self.count("spec.limits.maxAnomalousRatio", spec.max_anomalous_ratio, 100);
+        let coverage = self.count("spec.limits.minCoverageRatio", spec.min_coverage_ratio, 100);
         let min_pod_age = self.short("spec.limits.minPodAge", spec.min_pod_age.as_ref());
         Limits {
             min_pod_age: min_pod_age.unwrap_or(MIN_POD_AGE),
             max_cut_percent: ratio.unwrap_or(MAX_CUT_PERCENT),
             cuts_per_period,
-            // Not yet in the schema: off.
-            max_anomalous_percent: 100,
-            min_coverage_percent: 0,
-            ..Limits::default()
+            max_anomalous_percent: anomalous.unwrap_or(MAX_ANOMALOUS_PERCENT),
+            min_coverage_percent: coverage.unwrap_or(MIN_COVERAGE_PERCENT),
+            disruption: match spec.pod_disruption_budgets {
+                None | Some(PodDisruptionBudgets::Always) => Disruption::Always,
+                Some(PodDisruptionBudgets::KillsOnly) => Disruption::KillsOnly,
+            },
         }
+    }
+
+    pub(super) fn holds(&mut self, spec: Option<&Vec<HoldSpec>>) -> Vec<Hold> {
+        let holds = spec.map(Vec::as_slice).unwrap_or_default();
+        if holds.len() > HOLDS_MAX {
+            self.errors.push(format!("spec.holds: at most {HOLDS_MAX}"));
+        }
+        holds.iter().map(|hold| self.hold(hold)).collect()
+    }
+
+    /// A time that cannot be read is a fault, and until it is mended the hold has no end: in doubt nothing is done.
+    fn hold(&mut self, spec: &HoldSpec) -> Hold {
+        let until = spec.until.as_deref().map(str::parse);
+        if let Some(Err(_)) = until {
+            self.errors.push(format!(
+                "spec.holds[{}].until: not a time; write it as 2026-11-27T18:00:00Z",
+                spec.reason.chars().take(63).collect::<String>()
+            ));
+        }
+        Hold { reason: Arc::from(spec.reason.as_str()), until: until.and_then(Result::ok) }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use kubervisor_core::backoff::Growth as CoreGrowth;
 use kubervisor_core::detector::Detector;
-use kubervisor_core::policy::{ActivatorMode as CoreMode, ActivatorPolicy, Limits};
+use kubervisor_core::policy::{
+    ActivatorMode as CoreMode, ActivatorPolicy, Confirm, Disruption, Hold, Limits,
+};
 
 use super::*;
 use serde_json::json;
@@ -37,6 +39,9 @@ fn absent_fields_take_the_documented_defaults() {
     assert_eq!(breaker.evaluation_period, Duration::from_secs(5));
     assert_eq!(breaker.range, Duration::from_mins(3));
     assert_eq!(breaker.floor, FloorPolicy::default());
+    assert_eq!((breaker.confirm, breaker.enforced), (Confirm::USUAL, true));
+    assert_eq!(parsed.policy.limits, Limits::default());
+    assert!(parsed.policy.holds.is_empty() && !parsed.policy.kill_stateful_set_pods);
     assert_eq!(breaker.activator, ActivatorPolicy::default());
     assert_eq!(parsed.policy.limits, Limits::default());
     let Detector::Discrete(rule) = &breaker.detector else { panic!("{breaker:?}") };
@@ -215,4 +220,27 @@ fn activity_is_a_second_question_of_the_same_server_and_needs_its_bound() {
     for half in [json!({"max": 9, "activityPromQL": "y"}), json!({"max": 9, "minActivity": 7})] {
         assert!(errors(&compared("valueOutOfRange", &half))[0].contains("give both"));
     }
+}
+
+#[test]
+fn limits_that_are_given_are_taken_and_the_others_keep_their_defaults() {
+    let mut spec = discrete();
+    spec["limits"] = json!({"maxAnomalousRatio": 90, "podDisruptionBudgets": "KillsOnly"});
+    let limits = parse(&spec, &Defaults::default()).unwrap().policy.limits;
+    let given = Limits { max_anomalous_percent: 90, disruption: Disruption::KillsOnly, ..Limits::default() };
+    assert_eq!(limits, given);
+}
+
+#[test]
+fn a_hold_is_a_reason_and_perhaps_an_end_and_a_breaker_may_only_be_shown() {
+    let mut spec = discrete();
+    spec["holds"] = json!([{"reason": "sale", "until": "2026-11-27T18:00:00Z"}, {"reason": "audit"}]);
+    spec["breakers"][0]["mode"] = json!("DryRun");
+    let policy = parse(&spec, &Defaults::default()).unwrap().policy;
+    let until = "2026-11-27T18:00:00Z".parse().unwrap();
+    assert_eq!(policy.holds[0], Hold { reason: "sale".into(), until: Some(until) });
+    assert_eq!(policy.holds[1].until, None);
+    assert!(!policy.breakers[0].enforced && policy.has_shadow());
+    spec["holds"][0]["until"] = json!("tomorrow");
+    assert_eq!(errors(&spec), ["spec.holds[sale].until: not a time; write it as 2026-11-27T18:00:00Z"]);
 }
