@@ -41,6 +41,11 @@ pub enum Gate {
         /// What it waits for.
         why: Arc<str>,
     },
+    /// More cuts were wanted within a minute, over all services, than the controller may make.
+    ClusterStorm {
+        /// How many it may make.
+        limit: u32,
+    },
     /// Too many pods are anomalous at once.
     Storm {
         /// Anomalous ones, and those that are cut.
@@ -73,7 +78,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every word of [`Gate::as_str`].
-    pub const WORDS: [&str; 12] = [
+    pub const WORDS: [&str; 13] = [
         "StaleView",
         "Conflict",
         "InvalidSpec",
@@ -82,6 +87,7 @@ impl Gate {
         "DryRun",
         "Held",
         "Lease",
+        "ClusterStorm",
         "Storm",
         "Overload",
         "LowCoverage",
@@ -100,6 +106,7 @@ impl Gate {
             Self::DryRun => "DryRun",
             Self::Held { .. } => "Held",
             Self::Lease { .. } => "Lease",
+            Self::ClusterStorm { .. } => "ClusterStorm",
             Self::Storm { .. } => "Storm",
             Self::Overload { .. } => "Overload",
             Self::LowCoverage { .. } => "LowCoverage",
@@ -120,6 +127,7 @@ impl Gate {
             | Self::DryRun
             | Self::Held { .. }
             | Self::Lease { .. }
+            | Self::ClusterStorm { .. }
             | Self::Storm { .. }
             | Self::Overload { .. } => None,
         }
@@ -146,7 +154,8 @@ impl Gate {
             | Self::NotActivated
             | Self::DryRun
             | Self::Held { .. }
-            | Self::Lease { .. } => false,
+            | Self::Lease { .. }
+            | Self::ClusterStorm { .. } => false,
         }
     }
 
@@ -163,6 +172,7 @@ impl Gate {
             | Self::NotActivated
             | Self::DryRun
             | Self::Lease { .. }
+            | Self::ClusterStorm { .. }
             | Self::Storm { .. }
             | Self::LowCoverage { .. }
             | Self::Blind { .. } => None,
@@ -200,6 +210,11 @@ impl fmt::Display for Gate {
             }
             Self::DryRun => write!(f, "dry run"),
             Self::Lease { why } => f.write_str(why),
+            Self::ClusterStorm { limit } => write!(
+                f,
+                "more than {limit} cuts within a minute were wanted over all services (--max-cuts-per-minute): \
+                 held until fewer are wanted for 5 minutes"
+            ),
             Self::Held { reason, until: None } => write!(f, "held: {reason}"),
             Self::Held { reason, until: Some(until) } => write!(f, "held until {until}: {reason}"),
             Self::Storm { anomalous, of, limit } => write!(
@@ -235,6 +250,7 @@ mod tests {
             Gate::DryRun,
             Gate::Held { reason: name, until: None },
             Gate::Lease { why: breaker.clone() },
+            Gate::ClusterStorm { limit: 30 },
             Gate::Storm { anomalous: 6, of: 9, limit: 50 },
             Gate::Overload { until: Timestamp::UNIX_EPOCH },
             Gate::LowCoverage { breaker: breaker.clone(), seen: 1, serving: 9 },

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::brake::CutsPerMinute;
 use crate::cluster::election::Timing;
 use crate::cluster::scope::namespace;
 use crate::telemetry::LogFormat;
@@ -53,6 +54,11 @@ pub struct RunArgs {
     /// already go back, so not beside an active controller, whose cuts it would undo.
     #[arg(long, env = "KUBERVISOR_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
+    /// Cuts within a minute over all services at most: a number, a share of all members (that of a small cluster counts
+    /// as 5), or the lesser of both. Above it nothing is cut until fewer are wanted for 5 minutes.
+    #[arg(long, env = "KUBERVISOR_MAX_CUTS_PER_MINUTE", default_value = "30,10%",
+        value_parser = CutsPerMinute::parse)]
+    pub max_cuts_per_minute: CutsPerMinute,
     /// The Lease.
     #[command(flatten)]
     pub lease: LeaseArgs,

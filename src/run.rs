@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Defaults, KubervisorService, crd};
 use crate::args::{ReleaseArgs, RunArgs};
+use crate::cluster::brake::Brake;
 use crate::cluster::call;
 use crate::cluster::crd::{Registered, register};
 use crate::cluster::release::{Selectors, release_all};
@@ -58,6 +59,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
     let api_server = addresses(&config, args.allow_loopback_sources).await;
     let (mandate, mut campaign) = elect::stand(&args, &config, &client, &metrics).await;
+    let brake = Brake::new(args.max_cuts_per_minute);
     let (mut deadline, mut clean) = (Instant::now(), true);
     while !stop.is_cancelled() {
         let (scope, settled) = scope(&args, &config, &client, &stop).await?;
@@ -69,6 +71,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             cache,
             registry,
             mandate: mandate.clone(),
+            brake: brake.clone(),
             metrics: metrics.clone(),
             defaults: defaults.clone(),
             dry_run: args.dry_run,

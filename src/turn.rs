@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Defaults, GROUP, PLURAL, VERSION};
 use crate::cluster::apply::Writer;
+use crate::cluster::brake::Brake;
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
@@ -63,6 +64,8 @@ pub struct Turn {
     pub registry: Arc<Registry>,
     /// The right to act.
     pub mandate: Mandate,
+    /// The brake over all services.
+    pub brake: Brake,
     /// Counts and times.
     pub metrics: Metrics,
     /// What a spec leaves open.
@@ -120,8 +123,15 @@ impl Turn {
         let (stop, metrics) = (&self.stop, &self.metrics);
         let cache = Arc::clone(&self.cache);
         let mandate = self.mandate.clone();
-        let writer =
-            Writer::new(client.clone(), cache, mandate, metrics.clone(), tasks.clone(), stop.clone());
+        let writer = Writer::new(
+            client.clone(),
+            cache,
+            mandate,
+            self.brake.clone(),
+            metrics.clone(),
+            tasks.clone(),
+            stop.clone(),
+        );
         let events = Events::start(client.clone(), metrics.clone(), Arc::clone(&wall), tasks, stop.clone());
         Parts {
             client,

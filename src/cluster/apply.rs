@@ -17,9 +17,11 @@ use kubervisor_core::traffic::Move;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::brake::{Brake, Braked, Counts};
 use super::cache::{Cache, Unlabelled};
 use super::mandate::{Mandate, Withheld};
 use super::slim::SlimPod;
@@ -50,6 +52,7 @@ pub struct Writer {
     client: Client,
     cache: Arc<Cache>,
     mandate: Mandate,
+    brake: Brake,
     slots: Arc<Semaphore>,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -93,17 +96,25 @@ impl Writer {
         client: Client,
         cache: Arc<Cache>,
         mandate: Mandate,
+        brake: Brake,
         metrics: Metrics,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { client, cache, mandate, slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)), metrics, tasks, stop }
+        let slots = Arc::new(Semaphore::new(WRITES_AT_ONCE));
+        Self { client, cache, mandate, brake, slots, metrics, tasks, stop }
     }
 
     /// The right to act that it asks for.
     #[must_use]
     pub fn mandate(&self) -> &Mandate {
         &self.mandate
+    }
+
+    /// The brake over all services.
+    #[must_use]
+    pub fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     /// The epoch to stamp, where a write of this kind may be sent at this moment.
@@ -135,6 +146,11 @@ impl Writer {
         }
         if let Err(why) = self.cache.begin(&id.namespace, &id.uid, action, &demands) {
             return Outcome::NotSent(why);
+        }
+        let counts = RecentCuts { cache: &self.cache, now };
+        if step == Move::Cut && self.brake.spend(&counts, Instant::now()) == Err(Braked) {
+            self.cache.refused(&action.uid);
+            return Outcome::NotSent(NotSent::ClusterStorm);
         }
         let pod = PodAddress {
             namespace: &id.namespace,
@@ -298,6 +314,23 @@ impl Writer {
     }
 }
 
+/// What the brake asks of the view.
+struct RecentCuts<'a> {
+    cache: &'a Cache,
+    now: Timestamp,
+}
+
+impl Counts for RecentCuts<'_> {
+    fn members(&self) -> u32 {
+        self.cache.members()
+    }
+
+    fn recent_cuts(&self) -> u32 {
+        let from = self.now - jiff::SignedDuration::from_mins(1);
+        self.cache.cut_between(from, self.now)
+    }
+}
+
 /// A write on the same version as one that may still be carried out: only one of the two can succeed.
 struct Fence {
     step: Move,
@@ -405,7 +438,15 @@ mod tests {
         let (cache, stop) = (Arc::new(Cache::default()), CancellationToken::new());
         let client = Client::try_from(nobody).unwrap();
         let mandate = Mandate::unlimited();
-        let writer = Writer::new(client, cache, mandate, Metrics::new(), TaskTracker::new(), stop.clone());
+        let writer = Writer::new(
+            client,
+            cache,
+            mandate,
+            Brake::default(),
+            Metrics::new(),
+            TaskTracker::new(),
+            stop.clone(),
+        );
         stop.cancel();
         let pod = |text: &str| -> Arc<str> { text.into() };
         let id = Identity { namespace: pod("meadow"), name: pod("pick"), uid: pod("k1") };

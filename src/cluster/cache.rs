@@ -317,6 +317,29 @@ impl Cache {
         self.queue_labels(&mut state, namespace);
     }
 
+    /// Members of all services, those of two counted twice.
+    #[must_use]
+    pub fn members(&self) -> u32 {
+        let state = self.lock();
+        let of = |ns: &Namespace| -> usize {
+            let services = ns.governors.values().filter_map(|g| ns.services.get(&g.service));
+            services.map(|service| ns.matching(&service.selector).count()).sum()
+        };
+        u32::try_from(state.namespaces.values().map(of).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Pods that carry our mark and were cut after `from`, up to `to`.
+    #[must_use]
+    pub fn cut_between(&self, from: Timestamp, to: Timestamp) -> u32 {
+        let state = self.lock();
+        let cut_at = |pod: &Pod| pod.marks.as_ref().and_then(|marks| marks.break_at.flatten());
+        let of = |ns: &Namespace| {
+            let pods = ns.marked.iter().filter_map(|name| ns.pods.get(name));
+            pods.filter(|pod| cut_at(pod).is_some_and(|at| from < at && at <= to)).count()
+        };
+        u32::try_from(state.namespaces.values().map(of).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
     /// Services whose selector holds the traffic key: namespace and name.
     #[must_use]
     pub fn gated(&self) -> Vec<(Arc<str>, Arc<str>)> {

@@ -2,10 +2,12 @@
 //!
 //! `watch` feeds `cache`; `snapshot` makes a Fleet of it, with our writes in flight from `assumed` laid over;
 //! `apply` carries a plan out; `status` and `events` tell of it; `release` gives pods back. `lease` holds the Lease by
-//! the rules of `election`; `mandate` is the right to act that follows, `takeover` what a successor reads first.
+//! the rules of `election`; `mandate` is the right to act that follows, `takeover` what a successor reads first;
+//! `brake` bounds the cuts of all services together.
 
 pub mod apply;
 pub mod assumed;
+pub mod brake;
 pub mod cache;
 pub mod crd;
 pub mod disruptions;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::apply::{Outcome, PodAddress, Writer};
+use super::brake::Brake;
 use super::cache::Cache;
 use super::mandate::Mandate;
 use super::scope::{Scope, request_path};
@@ -122,8 +123,15 @@ pub async fn release_all(
         tokio::spawn(watch::run(client.clone(), path("services"), services, watches.clone()));
     }
     let (metrics, tasks) = (Metrics::new(), TaskTracker::new());
-    let writer =
-        Writer::new(client.clone(), Arc::clone(&cache), mandate.clone(), metrics, tasks, watches.clone());
+    let writer = Writer::new(
+        client.clone(),
+        Arc::clone(&cache),
+        mandate.clone(),
+        Brake::default(),
+        metrics,
+        tasks,
+        watches.clone(),
+    );
     let work = async {
         while !cache.synced() {
             tokio::time::sleep(Duration::from_millis(50)).await;

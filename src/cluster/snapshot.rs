@@ -119,6 +119,8 @@ pub enum NotSent {
     Withheld(Withheld),
     /// A disruption budget, a node or another Service cannot spare the pod any more.
     Elsewhere(Why),
+    /// As many cuts over all services as there may be within a minute.
+    ClusterStorm,
     /// The fleet as it stands now has too few serving pods.
     Floor {
         /// Members that would serve.

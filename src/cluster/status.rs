@@ -107,7 +107,10 @@ impl Facts<'_> {
         let held = self.gates().iter().any(held);
         if self.has("Conflict") {
             State::Conflict
-        } else if ["StaleView", "Unchecked", "Lease"].iter().any(|gate| self.has(gate)) || held || all_blind {
+        } else if ["StaleView", "Unchecked", "Lease", "ClusterStorm"].iter().any(|gate| self.has(gate))
+            || held
+            || all_blind
+        {
             State::Held
         } else if self.has("DryRun") {
             State::DryRun

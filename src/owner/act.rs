@@ -1,5 +1,6 @@
 //! Carries a plan out, one action after the other started worst first, a few at a time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
@@ -7,8 +8,9 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kubervisor_core::Now;
 use kubervisor_core::budget::floor;
+use kubervisor_core::gates::Gate;
 use kubervisor_core::notice::{Kind, Notice};
-use kubervisor_core::plan::{Action, Plan, What};
+use kubervisor_core::plan::{Action, Plan, Refusal, What, Why};
 use kubervisor_core::traffic::Move;
 use tokio::time::Instant;
 
@@ -16,7 +18,7 @@ use super::Owner;
 use super::breaker::Answered;
 use crate::cluster::CallError;
 use crate::cluster::apply::Outcome;
-use crate::cluster::snapshot::{Demands, Marked};
+use crate::cluster::snapshot::{Demands, Marked, NotSent};
 use crate::cluster::status::{RECENT_MAX, stamp};
 
 /// Actions of one service on their way at once; the writer bounds them over all services.
@@ -117,6 +119,9 @@ impl Owner {
         match outcome {
             Outcome::Done => self.note_done(action, now.wall),
             Outcome::NotSent(why) => {
+                if *why == NotSent::ClusterStorm {
+                    self.parts.metrics.refused(&self.id, "ClusterStorm");
+                }
                 tracing::info!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
                     step = step.as_str(), ?why, "not sent: the cluster changed since the decision");
             }
@@ -217,6 +222,11 @@ impl Owner {
     }
 
     pub(super) fn count_refusals(&self, plan: &Plan) {
+        let braked =
+            |r: &&Refusal| r.step == Move::Cut && matches!(r.why, Why::Gate(Gate::ClusterStorm { .. }));
+        let pods: BTreeSet<_> = plan.refusals.iter().filter(braked).map(|refusal| &refusal.pod).collect();
+        let wanted = u32::try_from(pods.len()).unwrap_or(u32::MAX);
+        self.parts.writer.brake().wants(&self.id.uid, wanted, Instant::now());
         for refusal in &plan.refusals {
             self.parts.metrics.refused(&self.id, refusal.why.as_str());
             tracing::debug!(namespace = %self.id.namespace, name = %self.id.name, pod = %refusal.pod,

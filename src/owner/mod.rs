@@ -423,6 +423,10 @@ impl Owner {
             gates.push(Gate::NotActivated);
         }
         gates.extend(self.parts.mandate.gate(&self.id.namespace));
+        // Last: what nothing here holds but this counts as wanted, and keeps it closed.
+        if self.policy.mode == Mode::Active {
+            gates.extend(self.parts.writer.brake().gate(Instant::now()));
+        }
         gates
     }
 

@@ -2,6 +2,7 @@
 
 mod api_away;
 mod api_faults;
+mod brake;
 mod disruptions;
 mod floor;
 mod hands;

@@ -113,6 +113,8 @@ impl Shop {
                 format!("--namespace={}", self.namespace),
                 // Every test has controllers of its own.
                 format!("--lease-namespace={}", self.namespace),
+                // Most tests look at what one small service may do by itself.
+                "--max-cuts-per-minute=1000".to_owned(),
             ],
         }
     }
