@@ -98,17 +98,44 @@ fn every_dependency_is_allowed_by_deny_toml() {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
-/// Name and licence of every package of this platform. Offline: all of them have been fetched to build this test.
+/// A target that no level names would be built, and silently not run.
+#[test]
+fn every_test_target_is_run_by_a_level() {
+    let script = std::fs::read_to_string(root().join("tests/run")).unwrap();
+    let targets = test_targets();
+    assert!(targets.contains("cluster") && targets.contains("tidy"), "cargo lists only {targets:?}");
+    let missing = not_run(&script, &targets);
+    assert!(missing.is_empty(), "tests/run has no level for {missing:?}");
+}
+
+/// Name and licence of every package of this platform.
 fn packages() -> Vec<(String, String)> {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages.map(|package| (text(&package["name"]), text(&package["license"]))).collect()
+}
+
+/// Names of the integration tests of every package of the workspace.
+fn test_targets() -> BTreeSet<String> {
+    let metadata = metadata();
+    let own = metadata["packages"].as_array().unwrap().iter().filter(|package| package["source"].is_null());
+    let targets = own.flat_map(|package| package["targets"].as_array().unwrap());
+    let tests = targets.filter(|target| target["kind"] == serde_json::json!(["test"]));
+    tests.map(|target| text(&target["name"])).collect()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// What cargo knows of this platform's packages. Offline: all of them have been fetched to build this test.
+fn metadata() -> serde_json::Value {
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let told = String::from_utf8(rustc.stdout).unwrap();
     let host = told.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let flags = ["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host];
     let metadata = Command::new(env!("CARGO")).args(flags).current_dir(root()).output().unwrap();
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let packages = metadata["packages"].as_array().unwrap().iter();
-    packages.map(|package| (text(&package["name"]), text(&package["license"]))).collect()
+    serde_json::from_slice(&metadata.stdout).unwrap()
 }
 
 fn root() -> PathBuf {
@@ -308,6 +335,14 @@ fn undocumented_metrics(code: &str, page: &str) -> Vec<String> {
     missing
 }
 
+/// Targets that no level of the script runs. What is commented out is not run.
+fn not_run<'a>(script: &str, targets: &'a BTreeSet<String>) -> Vec<&'a str> {
+    let levels = script.lines().filter(|line| line.starts_with("level "));
+    let words: Vec<_> = levels.flat_map(str::split_whitespace).collect();
+    let named = |name: &&str| words.windows(2).any(|pair| pair == ["--test", *name]);
+    targets.iter().map(String::as_str).filter(|name| !named(name)).collect()
+}
+
 /// The texts within a list of `deny.toml`.
 fn list<'a>(rules: &'a str, key: &str) -> Vec<&'a str> {
     let start = rules.find(&format!("\n{key} = [")).map_or(rules.len(), |at| at + key.len() + 5);
@@ -501,6 +536,14 @@ mod bites {
     fn a_place_on_somebodys_machine_is_found_in_any_file() {
         let bad = format!("see {}somebody/notes", ["/ho", "me/"].concat());
         bites(places, "README.md", &bad, "see ~/notes and https://example.com/");
+    }
+
+    #[test]
+    fn a_test_target_that_no_level_runs_is_found() {
+        let targets = ["pears", "plums", "figs"].map(str::to_owned).into();
+        let script =
+            "# --test figs\nlevel \"fruit\" --test pears --test plums-2\n#level \"x\" --test plums\n";
+        assert_eq!(not_run(script, &targets), ["figs", "plums"]);
     }
 
     #[test]

@@ -169,15 +169,39 @@ async fn is_fenced(prefix: &str, fault: Fault, times: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_refused_with_429_are_backed_off_and_come_through_at_last() {
-    let stage = Stage::open("throttled").await;
-    let busy = stage.proxy.inject(write(Fault::Status(429)));
+    is_backed_off("throttled", 429).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_refused_with_422_are_backed_off_and_come_through_at_last() {
+    is_backed_off("invalid", 422).await;
+}
+
+async fn is_backed_off(prefix: &str, code: u16) {
+    let stage = Stage::open(prefix).await;
+    let refused = stage.proxy.inject(write(Fault::Status(code)));
     stage.source.name_bad(["pear-0"]);
-    eventually("a write is refused", SOON, || async { stage.proxy.hits(busy) > 0 }).await;
+    eventually("a write is refused", SOON, || async { stage.proxy.hits(refused) > 0 }).await;
     stage.evaluates(9).await;
-    let tries = stage.proxy.hits(busy);
+    let tries = stage.proxy.hits(refused);
     // After 1, 2 and 4 s: one for each of nine evaluations would be no pause at all.
     assert!((2..=5).contains(&tries), "{tries} tries in nine evaluations");
-    stage.proxy.clear(busy);
+    stage.proxy.clear(refused);
+    stage.shop.cut_are(&["pear-0"]).await;
+    stage.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_refused_with_422_is_not_sent_again_for_a_pod_that_is_well_by_then() {
+    let stage = Stage::open("mended").await;
+    let refused = stage.proxy.inject(write(Fault::Status(422)).times(1));
+    stage.source.name_bad(["pear-0"]);
+    eventually("a write is refused", SOON, || async { stage.proxy.hits(refused) > 0 }).await;
+    // Within the second before the next question.
+    stage.source.name_bad([]);
+    stage.evaluates(SEVERAL).await;
+    assert_eq!(stage.steps().await, [], "the same decision was sent again");
+    stage.source.name_bad(["pear-0"]);
     stage.shop.cut_are(&["pear-0"]).await;
     stage.ends_well().await;
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::rights::{Account, documented_rules, documented_rules_without};
+use crate::harness::rights::{
+    Account, documented_rules, documented_rules_without, documented_rules_without_lists,
+};
 use crate::harness::trace::{Step, of};
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, troubled};
 
@@ -94,6 +96,38 @@ async fn without_the_right_to_read_disruption_budgets_nothing_is_cut_and_the_mis
     shop.becomes("Held", "False").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_list_and_watch_withdrawn_nobody_is_cut_returns_go_on_and_given_back_they_heal_it() {
+    let (shop, source, account) = open("blindfold").await;
+    shop.allow(&account, &documented_rules()).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
+    source.name_bad(["pear-0"]);
+    let mut spec = returning_after(&source, 130);
+    spec["breakers"][0]["activator"]["jitterPercent"] = json!(0);
+    shop.govern(spec).await;
+    shop.cut_are(&["pear-0"]).await;
+    let due = shop.restore_at("pear-0").await;
+    shop.allow(&account, &documented_rules_without_lists()).await;
+    // A watch that runs goes on for half a minute; a minute without a proof, and nothing is believed.
+    let stale = || async { controller.metric("kubervisor_held", &["gate=\"StaleView\""]).await >= 1.0 };
+    eventually("the view is stale", Duration::from_secs(110), stale).await;
+    assert!(Timestamp::now() < due, "too late for what follows");
+    shop.becomes("Held", "True").await;
+    source.name_bad(["pear-1"]);
+    let asked = source.answers();
+    eventually("another is condemned", SOON, || async { source.answers() >= asked + 4 }).await;
+    eventually("it returns", Duration::from_secs(60), || async { shop.labelled("no").await.is_empty() })
+        .await;
+    assert!(Timestamp::now() >= due, "before its time");
+    let cuts = of(&shop.pod_writes_by(&account.user).await, "pear-0").len();
+    assert_eq!((cuts, stale().await), (2, true), "it was cut and restored, behind a stale view");
+    assert!(controller.log().contains("is forbidden"), "nothing says why");
+    shop.allow(&account, &documented_rules()).await;
+    eventually("it is cut", SOON * 3, || async { shop.labelled("no").await == ["pear-1"] }).await;
+    shop.becomes("Held", "False").await;
+}
+
 /// In a cluster of its own: it ends up looking after every namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_over_all_namespaces_that_come_later_are_noticed_within_a_minute() {
@@ -119,7 +153,7 @@ async fn rights_over_all_namespaces_that_come_later_are_noticed_within_a_minute(
 type Right = (String, String, String);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_with_every_act_uses_no_right_that_the_documentation_does_not_ask_for() {
+async fn a_run_with_every_act_uses_every_right_that_the_documentation_asks_for_and_no_other() {
     let shop = Shop::open("all", 9).await;
     let account = shop.account().await;
     shop.allow_everywhere(&account, &documented_rules()).await;
@@ -127,14 +161,27 @@ async fn a_run_with_every_act_uses_no_right_that_the_documentation_does_not_ask_
     let _controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
     every_act(&shop, &account).await;
     let (used, granted) = (used(&shop, &account).await, granted());
-    let show = |rights: BTreeSet<&Right>| {
-        let text = |(group, resource, verb): &Right| format!("  {verb} {resource} {group}");
-        rights.into_iter().map(text).collect::<Vec<_>>().join("\n")
-    };
-    println!("granted and not used:\n{}", show(granted.difference(&used).collect()));
-    println!("used and not granted:\n{}", show(used.difference(&granted).collect()));
-    assert!(used.is_subset(&granted));
-    assert!(used.len() > 10, "{used:?}");
+    let without_need: Vec<_> = granted.difference(&used).filter(|right| !is_reserve(right)).collect();
+    assert!(without_need.is_empty(), "granted and not used: {without_need:#?}");
+    let in_vain: Vec<_> = used.difference(&granted).collect();
+    assert!(in_vain.is_empty(), "used and not granted: {in_vain:#?}");
+}
+
+/// What a run in which all goes well has no use for.
+const RESERVE: [(&str, &str, &str); 9] = [
+    ("list", "pods", "a server that does not stream lists, and every one once in ten minutes"),
+    ("list", "services", "the same"),
+    ("list", "kubervisorservices", "the same, and the proof that nobody holds a pod of the original"),
+    ("list", "poddisruptionbudgets", "the same"),
+    ("get", "pods", "a write whose answer never came"),
+    ("get", "kubervisorservices", "the status, after a write of it whose answer never came"),
+    ("create", "customresourcedefinitions", "the first start in a cluster"),
+    ("create", "leases", "the first start in a namespace"),
+    ("get", "leases", "a Lease of another"),
+];
+
+fn is_reserve((_, resource, verb): &Right) -> bool {
+    RESERVE.iter().any(|(v, r, _)| v == verb && r == resource)
 }
 
 /// Label, cut, restore, pause, evict, and a release by the janitor.

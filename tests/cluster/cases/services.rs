@@ -1,14 +1,14 @@
 //! Services that come, change and go.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
-use crate::harness::trace::Step;
+use crate::harness::trace::{PodWrite, Step};
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
 
 /// A shop with one pod cut for longer than the test.
@@ -136,21 +136,68 @@ async fn a_pod_born_without_the_label_is_labelled_with_and_without_a_resource() 
     }
 }
 
+/// Pods of four kinds in two namespaces, some of each condemned by everybody: in the first, pears and plums have a
+/// resource each, figs only a Service with the key, nuts nothing; in the second, nobody has a resource.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_pod_ever_written_was_selected_by_the_service() {
-    let (shop, source, _controller, bad) = with_one_cut("bystander").await;
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "bystander", "labels": {"app": "plums", "kubervisor/traffic": "yes"}},
-        "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
-            "containers": [{"name": "shop", "image": "none"}]},
-    });
-    shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-    source.name_bad(["bystander", bad.as_str()]);
-    let answered = source.answers();
-    eventually("it was condemned again and again", SOON, || async { source.answers() > answered + 4 }).await;
-    let written: BTreeSet<_> = shop.pod_writes().await.into_iter().map(|w| w.pod).collect();
-    assert_eq!(written, BTreeSet::from([bad]));
+async fn every_pod_ever_written_was_selected_by_the_service_of_the_resource_that_wrote_it() {
+    let (shop, next_door) = (Shop::open("reach", 0).await, Shop::open("next-door", 0).await);
+    let source = FakeSource::start(&shop.namespace).await;
+    let kinds = ["pears", "plums", "figs", "nuts"];
+    let pods: Vec<_> = kinds.iter().flat_map(|kind| (0..3).map(move |n| format!("{kind}-{n}"))).collect();
+    for shop in [&shop, &next_door] {
+        for kind in ["plums", "figs"] {
+            shop.apply(&json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": kind},
+                "spec": {"selector": {"app": kind, "kubervisor/traffic": "yes"}, "ports": [{"port": 80}]},
+            }));
+        }
+        for pod in &pods {
+            shop.bare_pod(pod, pod.split('-').next().unwrap()).await;
+        }
+        shop.serves(3).await;
+    }
+    unlabelled_of(&shop, "figs-late", "figs").await;
+    unlabelled_of(&shop, "nuts-late", "nuts").await;
+    let mut args = shop.controller();
+    args.args.push(format!("--namespace={}", next_door.namespace));
+    let _controller = Controller::ready(&args).await;
+    // Of those that may be cut, one each: all of them would be a storm.
+    let spared = |pod: &str| ["pears-1", "pears-2", "plums-1", "plums-2"].contains(&pod);
+    source.name_bad(pods.iter().map(String::as_str).filter(|pod| !spared(pod)));
+    let mut breaker = custom_breaker("named", &source);
+    breaker["activator"] =
+        json!({"mode": "retryAndKill", "period": 2, "maxRetryCount": 1, "jitterPercent": 0});
+    let spec = |service: &str| json!({"service": service, "breakers": [breaker]});
+    shop.govern(spec("pears")).await;
+    shop.govern_as("plums", spec("plums")).await;
+    let done = || async {
+        let writes = shop.pod_writes().await;
+        let both = |step| ["pears", "plums"].iter().all(|kind| has(&writes, kind, step));
+        both(Step::Cut) && both(Step::Restore) && has(&writes, "figs-late", Step::Label)
+    };
+    eventually("both have cut and restored", SOON * 2, done).await;
+    let writes = shop.pod_writes().await;
+    let strange = |w: &&PodWrite| match w.step {
+        Step::Label => w.pod != "figs-late",
+        Step::Cut | Step::Restore | Step::Pause | Step::Evict | Step::Unread => {
+            !(w.pod.starts_with("pears-") || w.pod.starts_with("plums-"))
+        }
+    };
+    assert_eq!(writes.iter().find(strange), None);
+    assert_eq!(next_door.pod_writes().await, []);
+    for record in shop.writes_by("controller", Timestamp::UNIX_EPOCH).await {
+        let body = record.request_object.unwrap_or_default();
+        let by = body["metadata"]["labels"]["kubervisor/name"].as_str().map(str::to_owned);
+        assert!(
+            by.is_none_or(|by| record.name.starts_with(&by)),
+            "{} was cut by another's: {body}",
+            record.name
+        );
+    }
+}
+
+fn has(writes: &[PodWrite], prefix: &str, step: Step) -> bool {
+    writes.iter().any(|w| w.accepted() && w.step == step && w.pod.starts_with(prefix))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,12 +283,11 @@ async fn pods_are_labelled_before_the_key_is_added_so_that_adding_it_darkens_nob
 }
 
 async fn unlabelled(shop: &Shop, name: &str) {
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "pears"}},
-        "spec": {"nodeName": localcluster::KWOK_NODE, "automountServiceAccountToken": false,
-            "containers": [{"name": "shop", "image": "none"}]},
-    });
-    shop.pods_api().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    unlabelled_of(shop, name, "pears").await;
+}
+
+async fn unlabelled_of(shop: &Shop, name: &str, app: &str) {
+    shop.bare_pod_labelled(name, &json!({ "app": app })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! A source whose answers a test sets: Prometheus' query API at `/`, a custom service at `/bad`. Only for faults and for
-//! counting; the real Prometheus is tested too.
+//! counting; the real Prometheus is tested too. What it answers in Prometheus' place was recorded from one: whole, or,
+//! where the test's own pods must stand in it, row by row with their names and values put in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -196,39 +197,40 @@ async fn query(State(state): State<Arc<Mutex<Inner>>>) -> Response {
     body(&fake, &namespace, &pods)
 }
 
+/// An answer of a real Prometheus, as `make fixtures` records it.
+macro_rules! recorded {
+    ($name:literal) => {
+        include_str!(concat!("../../fixtures/prometheus/", $name, ".json"))
+    };
+}
+
 fn body(fake: &Fake, namespace: &str, pods: &[String]) -> Response {
-    let success = |data: Value| json!({"status": "success", "data": data});
-    let vector = |result: Vec<Value>| success(json!({"resultType": "vector", "result": result}));
+    let whole = |body: &'static str| ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     match fake {
         Fake::Counts(counts) => axum::Json(vector(rows(counts, namespace))).into_response(),
         Fake::Warned(counts) => {
             let mut answer = vector(rows(counts, namespace));
-            answer["warnings"] = json!(["remote read: one of two stores did not answer"]);
+            answer["warnings"] = read(recorded!("warnings.200"))["warnings"].clone();
             axum::Json(answer).into_response()
         }
         Fake::EveryValue(value) => {
-            let row = |pod| json!({"metric": {"code": "500", "pod": pod, "namespace": namespace}, "value": [1, value]});
-            axum::Json(vector(pods.iter().map(row).collect())).into_response()
+            let rows = pods.iter().map(|pod| row(namespace, pod, "500", value)).collect();
+            axum::Json(vector(rows)).into_response()
         }
         // One of the two was taken before.
-        Fake::Empty | Fake::Slow(_) | Fake::Turns(_) => axum::Json(vector(vec![])).into_response(),
-        Fake::Scalar => {
-            axum::Json(success(json!({"resultType": "scalar", "result": [1, "5"]}))).into_response()
-        }
+        Fake::Empty | Fake::Slow(_) | Fake::Turns(_) => whole(recorded!("empty.200")),
+        Fake::Scalar => whole(recorded!("scalar.200")),
         Fake::Status(status) => {
             let body = json!({"status": "error", "errorType": "internal", "error": "s3cret of the server"});
             (StatusCode::from_u16(*status).unwrap(), axum::Json(body)).into_response()
         }
-        Fake::BadData => {
-            let body = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
-            (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
-        }
+        Fake::BadData => (StatusCode::BAD_REQUEST, whole(recorded!("bad_query.400"))).into_response(),
         Fake::Html => {
             ([(header::CONTENT_TYPE, "text/html")], "<html><body>hello</body></html>").into_response()
         }
         Fake::Truncated => {
-            let whole = vector(rows(&counts(["a", "b"], &["a"]), namespace)).to_string();
-            whole[..whole.len() / 2].to_owned().into_response()
+            let body = recorded!("by_code.200");
+            whole(&body[..body.len() / 2])
         }
         Fake::Huge => Body::from(vec![b' '; 64 * 1024 * 1024]).into_response(),
         Fake::Body(body) => ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response(),
@@ -236,7 +238,31 @@ fn body(fake: &Fake, namespace: &str, pods: &[String]) -> Response {
     }
 }
 
+fn read(body: &str) -> Value {
+    serde_json::from_str(body).unwrap()
+}
+
+/// The recorded answer with these rows in it.
+fn vector(rows: Vec<Value>) -> Value {
+    let mut answer = read(recorded!("by_code.200"));
+    answer["data"]["result"] = Value::Array(rows);
+    answer
+}
+
+/// The recorded row of this code, for another pod and with another value.
+fn row(namespace: &str, pod: &str, code: &str, value: &str) -> Value {
+    static ROWS: LazyLock<Value> = LazyLock::new(|| read(recorded!("by_code.200"))["data"]["result"].take());
+    let rows = ROWS.as_array().unwrap();
+    let mut row = rows.iter().find(|row| row["metric"]["code"] == code).unwrap().clone();
+    row["metric"]["namespace"] = json!(namespace);
+    row["metric"]["pod"] = json!(pod);
+    row["value"][1] = json!(value);
+    row
+}
+
 fn rows(counts: &BTreeMap<String, (f64, f64)>, namespace: &str) -> Vec<Value> {
-    let row = |pod: &str, code: &str, count: f64| json!({"metric": {"code": code, "pod": pod, "namespace": namespace}, "value": [1, count.to_string()]});
-    counts.iter().flat_map(|(pod, (good, bad))| [row(pod, "200", *good), row(pod, "500", *bad)]).collect()
+    let both = |(pod, (good, bad)): (&String, &(f64, f64))| {
+        [row(namespace, pod, "200", &good.to_string()), row(namespace, pod, "500", &bad.to_string())]
+    };
+    counts.iter().flat_map(both).collect()
 }

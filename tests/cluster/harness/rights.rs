@@ -34,6 +34,17 @@ pub fn documented_rules_without(verb: &str, resource: &str) -> Vec<Value> {
     rules
 }
 
+/// The same without a look at anything: writes, and reads of single objects, are all that is left.
+pub fn documented_rules_without_lists() -> Vec<Value> {
+    let mut rules = documented_rules();
+    for rule in &mut rules {
+        rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "list" && verb != "watch");
+    }
+    // A rule without a verb is none.
+    rules.retain(|rule| rule["verbs"] != json!([]));
+    rules
+}
+
 impl Shop {
     /// A new ServiceAccount in this namespace.
     pub async fn account(&self) -> Account {
