@@ -23,7 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the controller.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
     /// Give every pod that Kubervisor holds back to its Service. Stop the controller too: one that goes on running cuts
@@ -47,6 +47,12 @@ pub struct RunArgs {
     /// Prometheus for detectors that name none: host:port or a URL.
     #[arg(long, env = "KUBERVISOR_PROMETHEUS_URL")]
     pub prometheus_url: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
+    pub prometheus: PrometheusArgs,
+    /// Queries of KubervisorServices to that Prometheus see their own namespace only: each selector gets a matcher.
+    #[arg(long, env = "KUBERVISOR_ENFORCE_NAMESPACE", requires = "prometheus_url")]
+    pub enforce_namespace: bool,
     /// Where /live, /ready and /metrics are served.
     #[arg(long, env = "KUBERVISOR_HTTP_ADDR", default_value = "0.0.0.0:8086")]
     pub http_addr: SocketAddr,
@@ -93,6 +99,46 @@ pub struct LeaseArgs {
     /// Namespace of the Lease. Default: the controller's own, or that of the kubeconfig.
     #[arg(long, env = "KUBERVISOR_LEASE_NAMESPACE", value_parser = namespace)]
     pub lease_namespace: Option<String>,
+}
+
+/// With what the controller's own Prometheus is asked. Files are read again now and then, and after a 401.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PrometheusArgs {
+    /// File with the certificate authorities (PEM) that its certificate must come from. Default: those of the machine.
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_CA_FILE", requires = "prometheus_url")]
+    pub prometheus_ca_file: Option<String>,
+    /// File with our own certificate (PEM).
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_CERT_FILE", requires_all = ["prometheus_url", "prometheus_key_file"])]
+    pub prometheus_cert_file: Option<String>,
+    /// File with the key of our own certificate (PEM).
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_KEY_FILE", requires = "prometheus_cert_file")]
+    pub prometheus_key_file: Option<String>,
+    /// Name that its certificate must have. Default: the host of the URL.
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_SERVER_NAME", requires = "prometheus_url")]
+    pub prometheus_server_name: Option<String>,
+    /// Trust any certificate of it: whoever is in between can read everything.
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_INSECURE_SKIP_VERIFY", requires = "prometheus_url")]
+    pub prometheus_insecure_skip_verify: bool,
+    /// File with a token, sent as Authorization: Bearer.
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_BEARER_TOKEN_FILE", requires = "prometheus_url")]
+    pub prometheus_bearer_token_file: Option<String>,
+    /// File with one line, user:password, sent as Authorization: Basic.
+    #[arg(
+        long,
+        env = "KUBERVISOR_PROMETHEUS_BASIC_AUTH_FILE",
+        requires = "prometheus_url",
+        conflicts_with = "prometheus_bearer_token_file"
+    )]
+    pub prometheus_basic_auth_file: Option<String>,
+    /// Header, such as X-Scope-OrgID=shop; may be given several times.
+    #[arg(
+        long = "prometheus-header",
+        value_name = "NAME=VALUE",
+        env = "KUBERVISOR_PROMETHEUS_HEADER",
+        value_delimiter = ',',
+        requires = "prometheus_url"
+    )]
+    pub prometheus_headers: Vec<String>,
 }
 
 /// `kubervisor release`

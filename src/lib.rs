@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod elect;
 pub mod janitor;
 pub mod metrics;
+mod own_access;
 pub mod owner;
 pub mod run;
 pub mod sources;

@@ -6,7 +6,7 @@ use kubervisor::args::{Cli, Command};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Run(args) => kubervisor::run::run(args).await,
+        Command::Run(args) => kubervisor::run::run(*args).await,
         Command::Crds => kubervisor::run::print_crds(),
         Command::Release(args) => kubervisor::run::release(args).await,
     }

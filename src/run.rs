@@ -12,15 +12,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Defaults, KubervisorService, crd};
+use crate::api::{KubervisorService, crd};
 use crate::args::{ReleaseArgs, RunArgs};
 use crate::cluster::brake::Brake;
 use crate::cluster::call;
 use crate::cluster::crd::{Registered, register};
 use crate::cluster::release::{Selectors, release_all};
 use crate::cluster::scope::{Scope, cluster_allowed};
+use crate::cluster::secrets::ClusterSecrets;
+use crate::cluster::server_addresses::server_addresses;
 use crate::metrics::Metrics;
-use crate::sources::{Endpoint, Source, SourceOptions, Sources};
+use crate::own_access::defaults;
+use crate::sources::{Source, SourceOptions, Sources};
 use crate::turn::{Outside, Turn};
 use crate::{elect, telemetry, web};
 
@@ -57,7 +60,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if args.register_crds {
         register_crd(&client, &stop).await;
     }
-    let api_server = addresses(&config, args.allow_loopback_sources).await;
+    let api_server = addresses(&config, &client, args.allow_loopback_sources).await;
     let (mandate, mut campaign) = elect::stand(&args, &config, &client, &metrics).await;
     let brake = Brake::new(args.max_cuts_per_minute);
     let (mut deadline, mut clean) = (Instant::now(), true);
@@ -65,7 +68,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let (scope, settled) = scope(&args, &config, &client, &stop).await?;
         views.send_replace(web::Views::default());
         let web::Views { cache, registry } = views.borrow().clone();
-        let source = source(&args, &metrics, &api_server)?;
+        let source = source(&args, &client, &metrics, &api_server)?;
         let turn = Turn {
             outside: Outside::real(client.clone(), source),
             cache,
@@ -198,16 +201,11 @@ async fn served(client: &Client) {
     }
 }
 
-fn defaults(args: &RunArgs) -> anyhow::Result<Defaults> {
-    let url = args.prometheus_url.as_deref();
-    let prometheus = url.map(Endpoint::parse).transpose();
-    Ok(Defaults { prometheus: prometheus.map_err(|e| anyhow!("--prometheus-url: {e}"))? })
-}
-
 /// Real sources. None may be where the API server is: a question would carry nothing, but its answer might tell
 /// something.
 fn source(
     args: &RunArgs,
+    client: &Client,
     metrics: &Metrics,
     api_server: &BTreeSet<IpAddr>,
 ) -> anyhow::Result<Arc<dyn Source>> {
@@ -215,22 +213,25 @@ fn source(
         allow_loopback: args.allow_loopback_sources,
         observer: Arc::new(metrics.clone()),
         refused_addresses: api_server.clone(),
+        secrets: Arc::new(ClusterSecrets::new(client.clone())),
         ..SourceOptions::default()
     };
     Ok(Arc::new(Sources::new(options)?))
 }
 
-/// Where the API server listens, as far as names tell; loopback left out where sources may be there too.
-async fn addresses(config: &Config, allow_loopback: bool) -> BTreeSet<IpAddr> {
+/// Where the API server listens, by its name and by its own word; loopback left out where sources may be there too.
+async fn addresses(config: &Config, client: &Client, allow_loopback: bool) -> BTreeSet<IpAddr> {
     let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let found = match tokio::net::lookup_host((host, 443)).await {
-        Ok(found) => found,
+    let mut all = server_addresses(client).await;
+    match tokio::net::lookup_host((host, 443)).await {
+        Ok(found) => all.extend(found.map(|address| address.ip())),
         Err(error) => {
             tracing::warn!(host, %error, "the API server's name does not resolve: its address is not kept from sources");
-            return BTreeSet::new();
         }
-    };
-    found.map(|address| address.ip()).filter(|ip| !(allow_loopback && ip.is_loopback())).collect()
+    }
+    all.retain(|ip| !(allow_loopback && ip.is_loopback()));
+    tracing::debug!(addresses = ?all, "no source is asked where the API server listens");
+    all
 }
 
 /// Two crypto providers in one process make rustls panic at the first connection: ours is installed first.

@@ -67,7 +67,8 @@ impl Supervisor {
     }
 
     fn spec(&self, object: &RawKubervisorService) -> Spec {
-        let parsed = parse(&object.spec, &self.defaults).map(|mut parsed| {
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        let parsed = parse(&object.spec, namespace, &self.defaults).map(|mut parsed| {
             if self.dry_run && parsed.policy.mode == Mode::Active {
                 parsed.policy.mode = Mode::DryRun;
             }

@@ -26,7 +26,7 @@ fn manifest(name: &str) -> Value {
 }
 
 fn parsed(name: &str) -> Parsed {
-    parse(&manifest(name)["spec"], &Defaults::default()).unwrap()
+    parse(&manifest(name)["spec"], "orchard", &Defaults::default()).unwrap()
 }
 
 fn only_breaker(parsed: &Parsed) -> &BreakerPolicy {
@@ -41,7 +41,7 @@ fn every_manifest_is_read_as_a_whole_object_too() {
         assert_eq!(object.spec.service, name);
         let again = serde_json::to_value(&object.spec).unwrap();
         assert_eq!(
-            parse(&again, &Defaults::default()).unwrap(),
+            parse(&again, "orchard", &Defaults::default()).unwrap(),
             parsed(name),
             "{name} reads back differently"
         );

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PrometheusSpec;
+
 /// What all detectors that ask a Prometheus share.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -21,11 +23,17 @@ pub struct PromSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub pod_namespace_key: Option<String>,
+    /// How it is asked: time, TLS, credentials, headers. Only with an own prometheusService.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusSpec>,
 }
 
 /// The share of events with a bad value.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.prometheus) || (has(self.prometheusService) && self.prometheusService != '')", "prometheus: only with an own prometheusService")
+)]
 pub struct DiscreteValueOutOfListSpec {
     /// Whom it asks, and how pods are found in the answer.
     #[serde(flatten)]
@@ -57,8 +65,11 @@ pub struct DiscreteValueOutOfListSpec {
 }
 
 /// The distance from the rest of the fleet.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.prometheus) || (has(self.prometheusService) && self.prometheusService != '')", "prometheus: only with an own prometheusService")
+)]
 pub struct ContinuousValueDeviationSpec {
     /// Whom it asks, and how pods are found in the answer.
     #[serde(flatten)]
@@ -93,6 +104,7 @@ pub enum Direction {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = ("!has(self.prometheus) || (has(self.prometheusService) && self.prometheusService != '')", "prometheus: only with an own prometheusService"),
     validation = ("has(self.minDelta) && self.minDelta > 0.0", "minDelta: give one of more than 0"),
     validation = ("has(self.activityPromQL) == has(self.minActivity)", "give both activityPromQL and minActivity, or neither")
 )]
@@ -134,6 +146,7 @@ pub struct FleetOutlierSpec {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = ("!has(self.prometheus) || (has(self.prometheusService) && self.prometheusService != '')", "prometheus: only with an own prometheusService"),
     validation = ("has(self.min) || has(self.max)", "give min, max or both"),
     validation = ("!has(self.min) || !has(self.max) || self.min <= self.max", "min is more than max"),
     validation = ("has(self.activityPromQL) == has(self.minActivity)", "give both activityPromQL and minActivity, or neither")

@@ -2,6 +2,7 @@
 //!
 //! Types and parsing only. Nothing here talks to a cluster; what is parsed here is never parsed again.
 
+mod access;
 mod cost;
 mod crd;
 mod detectors;
@@ -12,6 +13,7 @@ mod parse;
 mod service;
 mod status;
 
+pub use access::{CaRef, PrometheusSpec, SecretRef, TlsSpec, TokenRef};
 pub use cost::{Cost, priced};
 pub use crd::{CRD_VERSION, CRD_VERSION_KEY, crd};
 pub use detectors::{
@@ -24,6 +26,7 @@ pub use marks::{
     Marks, Override, TrafficLabel, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch,
     restore_patch, traffic,
 };
+pub(crate) use parse::access::header_fault;
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
     ActivatorMode, ActivatorSpec, BreakerMode, BreakerSpec, ConfirmSpec, CutsPerPeriodSpec, Growth, HoldSpec,

@@ -12,10 +12,11 @@ use kubervisor_core::policy::{
 use serde_json::Value;
 
 use super::{ActivatorSpec, BreakerSpec, ConfirmSpec, KubervisorServiceSpec, Mode};
-use crate::sources::{Endpoint, PromQuestion, Question, range_of};
+use crate::sources::{Access, Endpoint, PromQuestion, Question, range_of};
 use detectors::Ruled;
 use fields::{dns_label, label_value};
 
+pub(crate) mod access;
 mod detectors;
 mod fields;
 mod limits;
@@ -33,6 +34,10 @@ const BREAKERS_MAX: usize = 16;
 pub struct Defaults {
     /// `--prometheus-url`.
     pub prometheus: Option<Endpoint>,
+    /// The controller's own credentials, for exactly that address.
+    pub access: Option<Arc<Access>>,
+    /// Queries to that server see the KubervisorService's own namespace only.
+    pub enforce_namespace: bool,
 }
 
 /// A valid spec.
@@ -61,14 +66,15 @@ pub struct Asked {
     pub activity: Option<Question>,
 }
 
-/// Reads a spec.
+/// Reads a spec of this namespace.
 ///
 /// # Errors
 /// Every fault of it, each a sentence that names its field.
-pub fn parse(spec: &Value, defaults: &Defaults) -> Result<Parsed, Vec<String>> {
+pub fn parse(spec: &Value, namespace: &str, defaults: &Defaults) -> Result<Parsed, Vec<String>> {
     let spec: KubervisorServiceSpec =
         serde_json::from_value(spec.clone()).map_err(|e| vec![format!("spec: {e}")])?;
-    let mut reader = Reader { defaults, errors: Vec::new(), notes: Vec::new() };
+    let mut reader =
+        Reader { defaults, namespace: Arc::from(namespace), errors: Vec::new(), notes: Vec::new() };
     let parsed = reader.service(&spec);
     if reader.errors.is_empty() { Ok(Parsed { notes: reader.notes, ..parsed }) } else { Err(reader.errors) }
 }
@@ -76,6 +82,7 @@ pub fn parse(spec: &Value, defaults: &Defaults) -> Result<Parsed, Vec<String>> {
 /// Collects faults while it reads; what it returns is used only if there were none.
 struct Reader<'a> {
     defaults: &'a Defaults,
+    namespace: Arc<str>,
     errors: Vec<String>,
     notes: Vec<String>,
 }

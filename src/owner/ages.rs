@@ -60,6 +60,7 @@ mod tests {
     fn a_selector_without_a_range_looks_back_five_minutes_where_nobody_bounds_it() {
         let ranges = |query: &str| {
             ranges(&PromQuestion {
+                access: None,
                 endpoint: Endpoint::parse("prometheus:9090").unwrap(),
                 query: query.into(),
                 pod_label: "pod".into(),

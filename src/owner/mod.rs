@@ -447,7 +447,7 @@ impl Owner {
 
     /// The server itself says that a query is wrong: as good as a fault of the spec.
     fn query_refused(&self) -> bool {
-        self.failing.values().any(|error| matches!(error, SourceError::BadQuery))
+        self.failing.values().any(SourceError::permanent)
     }
 
     /// Pods that are ours and that nothing holds any more: mode Disabled or DryRun, no key in the selector, or put

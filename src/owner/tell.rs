@@ -19,7 +19,6 @@ use crate::api::CutStatus;
 use crate::cluster::disruptions;
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::{Facts, RETRY, compose, stamp};
-use crate::sources::SourceError;
 
 /// A service that has just started says nothing of itself before it knows something, for this long.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -164,7 +163,7 @@ impl Owner {
             Ok(_) => Vec::new(),
             Err(errors) => errors.to_vec(),
         };
-        let refused = self.failing.iter().filter(|(_, e)| matches!(e, SourceError::BadQuery));
+        let refused = self.failing.iter().filter(|(_, e)| e.permanent());
         errors.extend(refused.map(|(breaker, e)| format!("spec.breakers[{breaker}]: {e}")));
         if let Known::Looked(looked) = self.checked.known() {
             errors.extend(looked.faults.iter().cloned());

@@ -70,14 +70,30 @@ impl Guard {
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.clone();
-        Box::pin(async move {
-            // Port 0: the connector puts in the URL's.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed = guard.filter(found)?;
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
+        resolve(self.clone(), name.as_str().to_owned())
     }
+}
+
+/// Finds every name at one host: a server is connected to there, and asked for by the name of its certificate.
+#[derive(Debug, Clone)]
+pub(super) struct AsNamed {
+    pub(super) guard: Guard,
+    pub(super) host: String,
+}
+
+impl Resolve for AsNamed {
+    fn resolve(&self, _: Name) -> Resolving {
+        resolve(self.guard.clone(), self.host.clone())
+    }
+}
+
+fn resolve(guard: Guard, host: String) -> Resolving {
+    Box::pin(async move {
+        // Port 0: the connector puts in the URL's.
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+        let allowed = guard.filter(found)?;
+        Ok(Box::new(allowed.into_iter()) as Addrs)
+    })
 }
 
 /// The IPv4 address inside an IPv6 one that reaches it: mapped (`::ffff:0:0/96`), compatible (`::/96`) or through

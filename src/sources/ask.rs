@@ -15,7 +15,7 @@ use super::probe::Probes;
 use super::sharing::{Boarding, Landing, Outcome, Sharing, arrive};
 use super::turns::{Turn, Turns};
 use super::{
-    Answer, Endpoint, MAX_TIMEOUT, PromQuestion, Question, Slot, Source, SourceError, custom, prometheus,
+    Answer, MAX_TIMEOUT, PromQuestion, Question, Secrets, Slot, Source, SourceError, custom, prometheus,
 };
 
 /// A query that took longer shares its turns with the other slow ones from then on. At the shortest period of 1 s it
@@ -38,6 +38,8 @@ pub struct SourceOptions {
     pub max_body_bytes: usize,
     /// Series, or named pods, of one answer. 100,000: as many pods as one controller is made for; 11 MB of rows.
     pub max_series: usize,
+    /// Where credentials of tenants are read.
+    pub secrets: Arc<dyn Secrets>,
     /// Told of every question.
     pub observer: Arc<dyn Observer>,
 }
@@ -50,6 +52,7 @@ impl Default for SourceOptions {
             max_in_flight_per_endpoint: 4,
             max_body_bytes: 32 * 1024 * 1024,
             max_series: 100_000,
+            secrets: Arc::new(()),
             observer: Arc::new(()),
         }
     }
@@ -171,7 +174,7 @@ impl Inner {
         landing.land(outcome, weight, slow);
         // Only behind an answer: a server in trouble is not asked for more, and nobody waits any longer.
         if let (Question::Prometheus(question), true) = (&question, answered) {
-            self.probe(&question.endpoint).await;
+            self.probe(question).await;
         }
         drop(turn);
     }
@@ -199,11 +202,12 @@ impl Inner {
         }
     }
 
-    async fn probe(&self, endpoint: &Endpoint) {
+    async fn probe(&self, question: &PromQuestion) {
+        let endpoint = &question.endpoint;
         if !self.probes.due(endpoint, Instant::now()) {
             return;
         }
-        let probe = timeout(PROBE_TIMEOUT, prometheus::honours_lookback(&self.http, endpoint));
+        let probe = timeout(PROBE_TIMEOUT, prometheus::honours_lookback(&self.http, question));
         if let Ok(Some(honoured)) = probe.await {
             self.probes.found(endpoint, honoured, Instant::now());
         }

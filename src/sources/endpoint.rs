@@ -84,6 +84,17 @@ impl Endpoint {
         format!("{}://{}:{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
     }
 
+    /// Whether it is asked over TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Host, as it stands in a URL, and port.
+    pub(super) fn host_and_port(&self) -> (&str, u16) {
+        (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
+    }
+
     pub(super) fn url(&self) -> &Url {
         &self.0
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::AccessError;
+
 /// Why there are no samples. The text says what failed and who can mend it, in our own words: what a server wrote in
 /// an error may hold anything, so it reaches neither status nor Events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +36,19 @@ pub enum SourceError {
     /// Not even asked in time.
     #[error("not asked within {}: earlier questions to this source have not been answered yet", seconds(*.0))]
     Crowded(Duration),
+    /// 401 or 403.
+    #[error("the source does not let us in (status {0}); mend the credentials, or what they allow")]
+    Denied(u16),
+    /// What it should be asked with is not there, or not allowed.
+    #[error(transparent)]
+    Access(AccessError),
     /// Any other status than 200.
     #[error("the source answers with status {0}; its own log says why")]
     Status(u16),
     /// Prometheus' own 400: it will never be able to answer this.
-    #[error("the source cannot read the query (400 bad_data); mend promQL in the KubervisorService")]
+    #[error(
+        "the source cannot read the query (400 bad_data); mend promQL (or activityPromQL) in the KubervisorService"
+    )]
     BadQuery,
     /// Prometheus understood the query and failed to run it.
     #[error(
@@ -119,6 +129,8 @@ impl SourceError {
             Self::Redirect(_) => "Redirect",
             Self::Timeout(_) => "Timeout",
             Self::Crowded(_) => "Crowded",
+            Self::Denied(_) => "Denied",
+            Self::Access(_) => "Access",
             Self::Status(_) => "Status",
             Self::BadQuery => "BadQuery",
             Self::Execution(_) => "Execution",
@@ -132,11 +144,15 @@ impl SourceError {
         }
     }
 
-    /// Whether only an edit of the spec can mend it, so that it is `InitFailed`. Nothing but the server's own verdict
-    /// on the query counts: every other failure may be the server's, or a proxy's, and pass.
+    /// Whether only a person can mend it, so that it is `InitFailed`: the server's own verdict on the query, or
+    /// credentials that are not there. Every other failure may be the server's, or a proxy's, and pass.
     #[must_use]
     pub fn permanent(&self) -> bool {
-        matches!(self, Self::BadQuery)
+        match self {
+            Self::BadQuery => true,
+            Self::Access(error) => error.permanent(),
+            _ => false,
+        }
     }
 }
 

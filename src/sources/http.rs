@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use kubervisor_core::sample::{Row, Samples};
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::address::{Forbidden, Guard};
+use super::access::Access;
+use super::address::{AsNamed, Forbidden, Guard};
 use super::json::Parsed;
+use super::logins::{Logins, Session};
 use super::{Answer, Endpoint, SourceError, SourceOptions};
 
 /// Bodies up to this size are read by as many queries as there are turns, and parsed where they were read: about
@@ -24,10 +26,9 @@ const LARGE_BODIES: usize = 2;
 const ERROR_BODY: usize = 64 * 1024;
 
 /// Asks, and reads what comes back.
-#[derive(Debug)]
 pub(super) struct Http {
-    client: Client,
-    guard: Guard,
+    connector: Connector,
+    logins: Logins,
     max_body_bytes: usize,
     large: Arc<Semaphore>,
 }
@@ -53,10 +54,10 @@ impl Http {
     pub(super) fn new(options: &SourceOptions) -> Result<Self, reqwest::Error> {
         // reqwest takes the process's provider; whoever installed one before us has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let guard = Guard::new(options.allow_loopback, &options.refused_addresses);
+        let connector = Connector::new(options)?;
         Ok(Self {
-            client: client(options, &guard)?,
-            guard,
+            logins: Logins::new(Arc::clone(&options.secrets), connector.clone()),
+            connector,
             max_body_bytes: options.max_body_bytes,
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
         })
@@ -64,9 +65,29 @@ impl Http {
 
     /// The client, for an endpoint that may be asked. Names are looked at when they are resolved.
     pub(super) fn client(&self, endpoint: &Endpoint) -> Result<&Client, SourceError> {
-        match endpoint.ip().map(|ip| self.guard.check(ip)) {
+        match endpoint.ip().map(|ip| self.connector.guard.check(ip)) {
             Some(Err(Forbidden(ip))) => Err(SourceError::Forbidden(ip)),
-            Some(Ok(())) | None => Ok(&self.client),
+            Some(Ok(())) | None => Ok(&self.connector.plain),
+        }
+    }
+
+    /// The same, with everything that goes along.
+    pub(super) async fn session(
+        &self,
+        endpoint: &Endpoint,
+        access: Option<&Arc<Access>>,
+    ) -> Result<Arc<Session>, SourceError> {
+        let plain = self.client(endpoint)?;
+        match access {
+            Some(access) => self.logins.open(endpoint, access).await,
+            None => Ok(Arc::new(Session::plain(plain.clone(), endpoint.url().clone()))),
+        }
+    }
+
+    /// An outcome that shows what an access was made of to be old, if it had one.
+    pub(super) fn learn(&self, endpoint: &Endpoint, access: Option<&Arc<Access>>, error: &SourceError) {
+        if let (Some(access), SourceError::Denied(_) | SourceError::Tls) = (access, error) {
+            self.logins.suspect(endpoint, access);
         }
     }
 
@@ -134,37 +155,66 @@ impl Body {
     }
 }
 
-fn client(options: &SourceOptions, guard: &Guard) -> Result<Client, reqwest::Error> {
-    let build = |certificates_of_the_machine: bool| {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let builder = Client::builder()
-            .user_agent(concat!("kubervisor/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .redirect(redirect::Policy::none())
-            // A proxy would resolve names itself, out of the guard's sight.
-            .no_proxy()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .dns_resolver(guard.clone())
-            .pool_max_idle_per_host(options.max_in_flight_per_endpoint);
-        if certificates_of_the_machine { builder.build() } else { builder.tls_certs_only([]).build() }
-    };
-    build(true).or_else(|error| {
-        // An image without CA certificates: plain HTTP must work all the same.
-        tracing::warn!(%error, "no certificate authorities found: sources can only be asked over plain http");
-        build(false)
-    })
+/// Makes clients that follow no redirect, ask no proxy and connect to no address that may not be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    guard: Guard,
+    idle: usize,
+    /// One client for all who need nothing special.
+    plain: Client,
+}
+
+impl Connector {
+    pub(super) fn new(options: &SourceOptions) -> Result<Self, reqwest::Error> {
+        let guard = Guard::new(options.allow_loopback, &options.refused_addresses);
+        let idle = options.max_in_flight_per_endpoint;
+        let plain = builder(idle).dns_resolver(guard.clone()).build().or_else(|error| {
+            // An image without CA certificates: plain HTTP must work all the same.
+            tracing::warn!(%error, "no certificate authorities found: sources can only be asked over plain http");
+            builder(idle).dns_resolver(guard.clone()).tls_certs_only([]).build()
+        })?;
+        Ok(Self { guard, idle, plain })
+    }
+
+    pub(super) fn plain(&self) -> Client {
+        self.plain.clone()
+    }
+
+    /// For a client of its own. With `host`, every name is found there.
+    pub(super) fn builder(&self, host: Option<&str>) -> ClientBuilder {
+        match host {
+            None => builder(self.idle).dns_resolver(self.guard.clone()),
+            Some(host) => {
+                let host = host.trim_matches(['[', ']']).to_owned();
+                // HTTP/2 has no Host header beside the name that it connects by.
+                builder(self.idle).dns_resolver(AsNamed { guard: self.guard.clone(), host }).http1_only()
+            }
+        }
+    }
+}
+
+fn builder(idle: usize) -> ClientBuilder {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Client::builder()
+        .user_agent(concat!("kubervisor/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(redirect::Policy::none())
+        // A proxy would resolve names itself, out of the guard's sight.
+        .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .pool_max_idle_per_host(idle)
 }
 
 /// The status of an answer that is not read as one.
 pub(super) fn status_error(status: StatusCode) -> SourceError {
-    if status.is_redirection() {
-        SourceError::Redirect(status.as_u16())
-    } else {
-        SourceError::Status(status.as_u16())
+    match status {
+        _ if status.is_redirection() => SourceError::Redirect(status.as_u16()),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => SourceError::Denied(status.as_u16()),
+        _ => SourceError::Status(status.as_u16()),
     }
 }
 

@@ -19,13 +19,16 @@ use futures::future::BoxFuture;
 use kubervisor_core::sample::Samples;
 use tokio::time::Instant;
 
+mod access;
 mod address;
 mod ask;
+mod confine;
 mod custom;
 mod endpoint;
 mod error;
 mod http;
 mod json;
+mod logins;
 mod pod_list;
 mod probe;
 mod prometheus;
@@ -34,7 +37,11 @@ mod sharing;
 mod turns;
 mod vector;
 
+pub use access::{
+    AUTH_LABEL, Access, AccessError, HOST_ANNOTATION, Login, Piece, Secret, Secrets, Tls, Unread,
+};
 pub use ask::{Asked, Observer, SourceOptions, Sources, SourcesError};
+pub use confine::confined;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ResultType, ServerFault, SourceError};
 pub use range::{FIVE_MINUTES, RangeOf, range_of};
@@ -53,6 +60,8 @@ pub enum Question {
 pub struct PromQuestion {
     /// Base of the API.
     pub endpoint: Endpoint,
+    /// With what it is asked; nothing where absent.
+    pub access: Option<Arc<Access>>,
     /// PromQL.
     pub query: Arc<str>,
     /// The label that holds the pod's name.

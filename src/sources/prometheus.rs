@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::http::{Http, Weighed, send_error, status_error};
 use super::json::Text;
+use super::logins::Session;
 use super::vector::{Wanted, parse};
-use super::{Endpoint, PromQuestion, ServerFault, SourceError};
+use super::{PromQuestion, ServerFault, SourceError};
 
 /// The least that a server is told. Given less than it takes to read the query, Prometheus 3 calls the *query* bad
 /// (400 bad_data, "context deadline exceeded"), which would be taken for a fault that only an edit can mend.
@@ -18,8 +19,22 @@ const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// No server can read this as a duration.
 const NONSENSE: &str = "nonsense";
 
-/// One instant query. `left` is what the server is told: it then stops work that nobody waits for any more.
+/// One instant query, which teaches `http` whether its access still holds.
 pub(super) async fn ask(
+    http: &Http,
+    question: &PromQuestion,
+    left: Duration,
+    max_series: usize,
+) -> Result<Weighed, SourceError> {
+    let outcome = query(http, question, left, max_series).await;
+    if let Err(error) = &outcome {
+        http.learn(&question.endpoint, question.access.as_ref(), error);
+    }
+    outcome
+}
+
+/// `left` is what the server is told: it then stops work that nobody waits for any more.
+async fn query(
     http: &Http,
     question: &PromQuestion,
     left: Duration,
@@ -28,7 +43,8 @@ pub(super) async fn ask(
     let asked_at = Instant::now();
     let lookback = format!("{}ms", question.lookback.as_millis().max(1));
     let left = left.max(LEAST_TIMEOUT).as_millis();
-    let query = instant_query(http, &question.endpoint, &question.query)?
+    let session = http.session(&question.endpoint, question.access.as_ref()).await?;
+    let query = instant_query(&session, &question.query)?
         .timeout(i64::try_from(left).unwrap_or(i64::MAX))
         .query("lookback_delta", lookback);
     let response = send(query).await?;
@@ -45,8 +61,9 @@ pub(super) async fn ask(
 }
 
 /// Whether the server reads `lookback_delta`: it then refuses one that is no duration. `None`: it cannot be told now.
-pub(super) async fn honours_lookback(http: &Http, endpoint: &Endpoint) -> Option<bool> {
-    let query = instant_query(http, endpoint, "vector(1)").ok()?.query("lookback_delta", NONSENSE);
+pub(super) async fn honours_lookback(http: &Http, question: &PromQuestion) -> Option<bool> {
+    let session = http.session(&question.endpoint, question.access.as_ref()).await.ok()?;
+    let query = instant_query(&session, "vector(1)").ok()?.query("lookback_delta", NONSENSE);
     match send(query).await.ok()?.status() {
         StatusCode::BAD_REQUEST => Some(true),
         StatusCode::OK => Some(false),
@@ -54,10 +71,10 @@ pub(super) async fn honours_lookback(http: &Http, endpoint: &Endpoint) -> Option
     }
 }
 
-fn instant_query(http: &Http, endpoint: &Endpoint, query: &str) -> Result<InstantQueryBuilder, SourceError> {
-    let client = http.client(endpoint)?.clone();
-    let client = prometheus_http_query::Client::from(client, endpoint.as_str());
-    client.map(|client| client.query(query)).map_err(|_| SourceError::Unreachable)
+fn instant_query(session: &Session, query: &str) -> Result<InstantQueryBuilder, SourceError> {
+    let client = prometheus_http_query::Client::from(session.client.clone(), session.base.as_str());
+    let query = client.map_err(|_| SourceError::Unreachable)?.query(query);
+    Ok(session.headers.iter().fold(query, |query, (name, value)| query.header(name.clone(), value.clone())))
 }
 
 /// By POST: a query may be longer than what proxies take in a URL.

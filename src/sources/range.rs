@@ -27,12 +27,16 @@ pub struct RangeOf {
 /// `max_sample_age` is what a selector without a range takes (at most 5 minutes): the `lookback_delta` of the question.
 #[must_use]
 pub fn range_of(query: &str, max_sample_age: Duration) -> RangeOf {
-    let parsed = if query.len() > MAX_LENGTH || signs(query) > MAX_SIGNS { None } else { read(query) };
     let instant = max_sample_age.min(FIVE_MINUTES);
-    match parsed.and_then(|expr| reach(&expr, instant)) {
+    match read_bounded(query).and_then(|expr| reach(&expr, instant)) {
         Some(range) => RangeOf { range, understood: true },
         None => RangeOf { range: longest_in_brackets(query).max(FIVE_MINUTES), understood: false },
     }
+}
+
+/// A query, unless it is too long or too deep to be read safely.
+pub(super) fn read_bounded(query: &str) -> Option<Expr> {
+    if query.len() > MAX_LENGTH || signs(query) > MAX_SIGNS { None } else { read(query) }
 }
 
 /// The parser calls itself for each sign, and a thread's stack has an end.

@@ -28,6 +28,7 @@ pub(super) fn sources() -> Sources {
 pub(super) fn prom(url: &str, query: &str) -> PromQuestion {
     PromQuestion {
         endpoint: Endpoint::parse(url).unwrap(),
+        access: None,
         query: query.into(),
         pod_label: "pod".into(),
         namespace_label: "namespace".into(),

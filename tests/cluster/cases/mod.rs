@@ -3,6 +3,7 @@
 mod api_away;
 mod api_faults;
 mod brake;
+mod credentials;
 mod disruptions;
 mod floor;
 mod hands;

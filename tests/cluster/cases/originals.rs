@@ -52,8 +52,9 @@ async fn a_post_and_a_put_with_explicit_nulls_are_accepted_and_mean_the_same() {
         let mut again = object.clone();
         again.metadata.resource_version = created.resource_version();
         let replaced = api.replace(&object.name_any(), &PostParams::default(), &again).await.unwrap();
-        let parsed =
-            |spec: &Value| kubervisor::api::parse(spec, &kubervisor::api::Defaults::default()).unwrap();
+        let parsed = |spec: &Value| {
+            kubervisor::api::parse(spec, &shop.namespace, &kubervisor::api::Defaults::default()).unwrap()
+        };
         assert_eq!(parsed(&replaced.data["spec"]), parsed(&object.data["spec"]));
         api.delete(&object.name_any(), &DeleteParams::default()).await.unwrap();
     }

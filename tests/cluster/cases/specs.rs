@@ -224,6 +224,12 @@ async fn words_and_numbers_beyond_their_bounds_are_refused_in_every_part_of_a_br
         ("give both activityPromQL and minActivity", outlier(json!({"minDelta": 2, "minActivity": 1}))),
         ("spec.breakers[0].fleetOutlier.minRatio", outlier(json!({"minDelta": 2, "minRatio": 0.5}))),
         ("spec.breakers[0].fleetOutlier.direction", outlier(json!({"minDelta": 2, "direction": "Sideways"}))),
+        ("prometheus: only with an own prometheusService", range(json!({"max": 2, "prometheus": {}}))),
+        (
+            "not both",
+            range(json!({"max": 2, "prometheusService": "p:1", "prometheus": {
+            "bearerTokenSecretRef": {"name": "a"}, "basicAuthSecretRef": {"name": "b"}}})),
+        ),
         ("give min, max or both", range(json!({"promQL": "q"}))),
         ("min is more than max", range(json!({"min": 3, "max": 2.5}))),
         ("give both activityPromQL and minActivity", range(json!({"max": 2, "activityPromQL": "q"}))),

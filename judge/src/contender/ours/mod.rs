@@ -66,7 +66,7 @@ impl Ours {
     /// # Errors
     /// Where the API refuses the manifest, with all its reasons.
     pub fn new(case: &Case) -> anyhow::Result<Self> {
-        let parsed = parse(&manifest(case)?["spec"], &Defaults::default())
+        let parsed = parse(&manifest(case)?["spec"], "orchard", &Defaults::default())
             .map_err(|faults| anyhow::anyhow!("manifest.yaml: {}", faults.join("; ")))?;
         let range = range(case.scrape);
         let question = |question: &sources::Question| match question {
