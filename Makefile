@@ -29,6 +29,14 @@ lint: ## Format and lints
 test: ## Everything: unit, property and cluster tests, each level counted
 	tests/run
 
+.PHONY: sim
+sim: ## The controller on simulated clusters: SEEDS=n hunts (default 1000), SEED=n plays one and prints it
+	SEEDS=$(or $(SEEDS),1000) $(CARGO) test $(WORKSPACE) --quiet --test simulation every_seed -- --nocapture
+
+.PHONY: mutants
+mutants: ## Ways to decide wrongly, and the checker of the simulator that catches each
+	$(CARGO) test $(WORKSPACE) --quiet --test simulation every_mutation -- --nocapture
+
 .PHONY: tools
 tools: build ## The control plane's programs; built from their Go modules once, 10 minutes
 	$(BIN)/localcluster tools

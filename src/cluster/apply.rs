@@ -282,7 +282,7 @@ impl Writer {
                     () = this.stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                if !this.cache.in_flight(&owned.uid) {
+                if !this.cache.in_flight(&owned.uid, owned.version) {
                     return;
                 }
                 this.settle_once(&owned, fence.as_ref()).await;

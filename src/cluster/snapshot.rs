@@ -273,10 +273,10 @@ impl Cache {
         pod.map(|pod| pod.cost).unwrap_or_default()
     }
 
-    /// Whether a write is still unsettled.
+    /// Whether the write that was decided on this version is still unsettled; a later one to the same pod is not it.
     #[must_use]
-    pub fn in_flight(&self, uid: &str) -> bool {
-        self.lock().assumed.of(uid).is_some()
+    pub fn in_flight(&self, uid: &str, base: u64) -> bool {
+        self.lock().assumed.of(uid).is_some_and(|write| write.base == base)
     }
 
     /// Pods that carry our mark, with what is known of who governs them.
@@ -511,7 +511,7 @@ mod tests {
         assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Ok(()));
         assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Err(NotSent::InFlight));
         cache.pods(None).apply(pod("pear-0", 8, "yes"));
-        assert!(!cache.in_flight("uid-of-pear-0"));
+        assert!(!cache.in_flight("uid-of-pear-0", 7));
     }
 
     #[test]
@@ -519,7 +519,7 @@ mod tests {
         let cache = orchard(2);
         assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 7), &floor_of!(1)), Ok(()));
         cache.learn(pod("pear-0", 9, "pause"));
-        assert!(!cache.in_flight("uid-of-pear-0"));
+        assert!(!cache.in_flight("uid-of-pear-0", 7));
         let serving = || cache.view("orchard", "k1").unwrap().fleet.count(Member::serving);
         cache.pods(None).apply(pod("pear-0", 8, "yes"));
         assert_eq!(serving(), 1);
@@ -626,7 +626,7 @@ mod tests {
         assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 2);
         sink.end();
         assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 1);
-        assert!(!cache.in_flight("uid-of-pear-0"));
+        assert!(!cache.in_flight("uid-of-pear-0", 7));
     }
 
     #[test]

@@ -213,12 +213,13 @@ impl Owner {
                 Ok(()) = self.inbox.spec.changed() => { self.take_spec(); Vec::new() }
             };
             // Before the first complete lists nothing is known, and nothing is decided.
+            // The fleet stays due meanwhile, but each look counts as one: else this would spin until then.
+            last_tick = Instant::now();
             if !self.parts.cache.synced_in(&self.id.namespace) {
-                due = Instant::now() + FLEET_TICKS_EVERY;
+                due = last_tick + FLEET_TICKS_EVERY;
                 continue;
             }
             fleet_changed = false;
-            last_tick = Instant::now();
             due = last_tick + self.turn(&answers).await;
         }
         self.parts.metrics.forget(&self.id, &self.breaker_names());

@@ -1,0 +1,153 @@
+//! Many seeds at once, what they reached, and the shortest story of one that failed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use kubervisor::owner::Decide;
+
+use super::coverage::{ACTIONS, GATES, REFUSALS};
+use super::drive::{Outcome, run};
+use super::script::{Event, Script, What, script};
+
+/// Lines of the trace before a violation that a story shows.
+const STORY_LINES: usize = 40;
+/// Runs that are spent on making a story shorter.
+const SHRINK_RUNS: usize = 80;
+
+/// A run takes a second or two of the machine's time. One that takes this long spins at one instant of its own, and
+/// nothing but the end of the process ends it.
+const SPINS: Duration = Duration::from_mins(3);
+
+/// What many runs came to.
+#[derive(Default)]
+pub struct Hunt {
+    pub runs: u64,
+    pub simulated: Duration,
+    pub counts: BTreeMap<String, u64>,
+    /// Seeds that failed, with the checker.
+    pub failed: BTreeMap<u64, &'static str>,
+}
+
+/// Plays seeds `0..seeds`, as many at once as there are processors. Stops early once `enough` seeds have failed.
+pub fn hunt(seeds: u64, enough: usize, decide: &(dyn Fn() -> Decide + Sync)) -> Hunt {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Hunt::default()));
+    let under_way = Mutex::new(BTreeMap::new());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds || found.lock().unwrap().failed.len() >= enough {
+                return;
+            }
+            under_way.lock().unwrap().insert(seed, Instant::now());
+            let outcome = run(&script(seed), &decide());
+            under_way.lock().unwrap().remove(&seed);
+            found.lock().unwrap().add(seed, &outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::sleep(Duration::from_millis(50));
+            let spins =
+                under_way.lock().unwrap().iter().find(|(_, since)| since.elapsed() > SPINS).map(|(s, _)| *s);
+            if let Some(seed) = spins {
+                eprintln!("SEED={seed} does not end: play it with LIVE=1, its last lines say where");
+                std::process::abort();
+            }
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+impl Hunt {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.runs += 1;
+        self.simulated += outcome.simulated;
+        for (what, count) in &outcome.counts {
+            *self.counts.entry(what.clone()).or_default() += count;
+        }
+        if let Some(first) = outcome.violations.first() {
+            self.failed.insert(seed, first.checker);
+        }
+    }
+
+    fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// Everything that has a name, how often it was there, and how often it must be: faults and actions 100 times,
+    /// gates entered and left 20 times, refusals once. `scale` is the share of a whole hunt of 1,000 seeds.
+    fn rows(&self) -> Vec<(String, u64, u64)> {
+        let row = |what: &str, least| (what.to_owned(), self.of(what), least);
+        let mut rows: Vec<_> = Event::NAMES.iter().map(|name| row(name, 100)).collect();
+        rows.extend(What::NAMES.iter().map(|name| row(name, 100)));
+        rows.extend(ACTIONS.iter().map(|name| row(&format!("action {name}"), 100)));
+        rows.extend(GATES.iter().map(|name| row(&format!("entered {name}"), 20)));
+        rows.extend(GATES.iter().map(|name| row(&format!("left {name}"), 20)));
+        rows.extend(REFUSALS.iter().map(|name| row(&format!("refused {name}"), 1)));
+        rows.push(row("late loss", 0));
+        rows.push(row("eviction refused by a budget", 1));
+        rows
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut text = format!("{} runs, {} simulated hours\n", self.runs, self.simulated.as_secs() / 3_600);
+        for (what, times, least) in self.rows() {
+            let mark = if times < least { "  TOO RARE" } else { "" };
+            let _ = writeln!(text, "{what:<34} {times:>9}  (at least {least}){mark}");
+        }
+        text
+    }
+
+    /// What was reached too rarely.
+    pub fn rare(&self) -> Vec<String> {
+        self.rows().into_iter().filter(|(_, times, least)| times < least).map(|(what, ..)| what).collect()
+    }
+}
+
+/// The story of a seed that fails: as little of its script as still makes the same checker speak, and the end of its
+/// trace.
+pub fn story(seed: u64, decide: &Decide) -> String {
+    let whole = script(seed);
+    let Some(first) = run(&whole, decide).violations.into_iter().next() else { return "no violation".into() };
+    let short = shrink(whole, first.checker, decide);
+    let outcome = run(&short, decide);
+    let Some(violation) = outcome.violations.iter().find(|v| v.checker == first.checker) else {
+        return "the story is lost".into();
+    };
+    let from = violation.line.saturating_sub(STORY_LINES);
+    let lines = outcome.lines[from..violation.line.min(outcome.lines.len())].join("\n");
+    let services: Vec<_> = short.services.iter().map(|s| format!("{s:?}")).collect();
+    format!(
+        "SEED={seed}: {} at {:.3} s: {}\nservices:\n  {}\nevents: {:#?}\nfaults: {:#?}\nthe last lines:\n{lines}\n",
+        violation.checker,
+        violation.at.as_secs_f64(),
+        violation.text,
+        services.join("\n  "),
+        short.events,
+        short.faults,
+    )
+}
+
+/// Leaves out events and faults, one after the other, while the same checker still speaks.
+fn shrink(mut script: Script, checker: &str, decide: &Decide) -> Script {
+    let fails = |script: &Script| run(script, decide).violations.iter().any(|v| v.checker == checker);
+    let mut runs = 0;
+    for index in (0..script.faults.len() + script.events.len()).rev() {
+        let mut less = script.clone();
+        match index.checked_sub(script.faults.len()) {
+            Some(event) => drop(less.events.remove(event)),
+            None => drop(less.faults.remove(index)),
+        }
+        runs += 1;
+        if runs <= SHRINK_RUNS && fails(&less) {
+            script = less;
+        }
+    }
+    script
+}

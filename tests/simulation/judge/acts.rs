@@ -1,0 +1,376 @@
+//! G2, G3, G5, G6, G7 and G9: what each write needs before it may be sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::ask::Ask;
+use super::super::cluster::stamp;
+use super::super::object::{Kind, Object};
+use super::super::rules::{Breaker, Ladder, Mode, Rule, Rules};
+use super::super::seen::{Step, View};
+use super::super::sim::Sim;
+use super::super::source::{Said, Told};
+use super::GRACE;
+use super::floor::{members, serves};
+
+/// A view is stale a minute after its last proof; the turn that began before may end.
+const STALE: Duration = Duration::from_secs(80);
+/// A write may leave this long after the answer that it was decided on.
+const UNDER_WAY: Duration = Duration::from_secs(20);
+/// Evictions in an hour: the default, which no field changes yet.
+const KILLS: usize = 4;
+
+impl Sim {
+    /// A cut, a pause or an eviction.
+    pub(super) fn check_spending(&mut self, who: usize, id: u64, ask: &Ask, step: Step, uid: &str) {
+        let seen = &self.wires[who].seen;
+        let mut faults = Vec::new();
+        let mut passed = None;
+        // As the view is now, or as it was a moment ago, at the begin of this instant.
+        for view in [&seen.now, &seen.before] {
+            match self.spending(who, ask, step, uid, view) {
+                Ok(found) => {
+                    passed = Some(found);
+                    break;
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        match (passed, faults.into_iter().next()) {
+            (Some((resource, served)), _) => {
+                self.judge.served.insert(id, served);
+                self.note_spent(id, step, uid, &resource, ask);
+            }
+            (None, Some((checker, text))) => {
+                self.violate(checker, format!("[{who}] {} of {}: {text}", step.name(), ask.path));
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn note_spent(&mut self, id: u64, step: Step, uid: &str, resource: &str, ask: &Ask) {
+        let now = self.now();
+        if step == Step::Cut {
+            let decided = self.decided(ask);
+            self.judge.cut_at.insert(uid.to_owned(), decided);
+            self.judge.cuts.entry(resource.to_owned()).or_default().push((id, decided));
+        } else if step == Step::Evict {
+            self.judge.kills.entry(resource.to_owned()).or_default().push((id, now, uid.to_owned()));
+        }
+    }
+
+    /// When a cut was decided: the time that it writes, by the clock that is right.
+    fn decided(&self, ask: &Ask) -> Duration {
+        let now = self.now();
+        let text = ask.body["metadata"]["annotations"]["breaker/breakAt"].as_str().unwrap_or_default();
+        let skewed =
+            text.parse::<jiff::Timestamp>().map(|at| at - jiff::SignedDuration::from_secs(self.cluster.skew));
+        let since =
+            skewed.ok().and_then(|at| Duration::try_from(at.duration_since(stamp(Duration::ZERO))).ok());
+        since.filter(|at| *at <= now && *at + GRACE >= now).unwrap_or(now)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn spending(
+        &self,
+        who: usize,
+        ask: &Ask,
+        step: Step,
+        uid: &str,
+        view: &View,
+    ) -> Result<(String, (std::collections::BTreeSet<String>, u64, u64)), (&'static str, String)> {
+        let (seen, now) = (&self.wires[who].seen, self.now());
+        let pod = view.pod(uid).ok_or(("G3 reach", "the pod was never delivered".to_owned()))?;
+        if pod.name != ask.full_name() {
+            return Err(("G3 reach", "name and uid are of two pods".into()));
+        }
+        let governing = seen.governing(view, pod);
+        let [(resource, service)] = governing.as_slice() else {
+            return Err(("G3 reach", format!("{} resources govern it", governing.len())));
+        };
+        for kind in [Kind::Pods, Kind::Services, Kind::Resources] {
+            let age = seen.proved.get(&kind).map(|at| now.saturating_sub(*at));
+            if age.is_none_or(|age| age > STALE) {
+                return Err(("G2 evidence", format!("the view of {} is {age:?} old", kind.plural())));
+            }
+        }
+        if !seen.may_spend(&resource.uid, now, GRACE) {
+            return Err(("G5 dry run", "the resource does not enforce, or was refused".into()));
+        }
+        if !service.gated() {
+            return Err(("G3 reach", "the Service does not hold the key".into()));
+        }
+        let rules = seen.rules(&resource.uid, now, GRACE);
+        let try_one = |rules: &&Rules| self.by_rules(who, ask, step, pod, rules, resource);
+        let outcomes: Vec<_> = rules.iter().map(try_one).collect();
+        if let Some(fault) =
+            outcomes.iter().find(|o| o.is_err()).filter(|_| outcomes.iter().all(Result::is_err))
+        {
+            fault.clone()?;
+        }
+        if step == Step::Cut {
+            self.caps(who, view, resource, service, &rules, ask)?;
+        }
+        let served = self.floor_of(who, view, (resource, service), uid).map_err(|text| ("G1 floor", text))?;
+        Ok((resource.uid.clone(), served))
+    }
+
+    fn by_rules(
+        &self,
+        who: usize,
+        ask: &Ask,
+        step: Step,
+        pod: &Object,
+        rules: &Rules,
+        resource: &Object,
+    ) -> Result<(), (&'static str, String)> {
+        if step == Step::Cut {
+            let name = ask.body["metadata"]["labels"]["kubervisor/strategy"].as_str().unwrap_or_default();
+            let breaker = rules.breaker(name).ok_or(("G6 why", format!("no breaker is called {name}")))?;
+            explained(ask, resource)?;
+            self.strikes(ask, pod)?;
+            return self.evidence(who, pod, breaker);
+        }
+        let name = pod.labels.get("kubervisor/strategy").map(String::as_str).unwrap_or_default();
+        let breaker = rules.breaker(name).ok_or(("G2 evidence", format!("no breaker is called {name}")))?;
+        if !pod.timed_cut() {
+            return Err(("ladder", "the pod is not cut".into()));
+        }
+        if breaker.ladder == Ladder::Periodic || (breaker.ladder == Ladder::Kill && step == Step::Pause) {
+            return Err(("ladder", "no activator asks for it".into()));
+        }
+        if pod.strikes() <= breaker.retries {
+            return Err(("ladder", format!("{} strikes, {} retries", pod.strikes(), breaker.retries)));
+        }
+        let told = self.told_of(who, breaker);
+        if told.is_none_or(|mut told| told.all(|t| t.rows.is_none())) {
+            return Err(("G2 evidence", "its source gives no answer".into()));
+        }
+        if step == Step::Evict { self.may_kill(pod, resource) } else { Ok(()) }
+    }
+
+    fn kill_faults(&self, pod: &Object, resource: &Object) -> Option<String> {
+        let stored = self.store.get(Kind::Resources, &resource.name)?;
+        let kills = stored.value["status"]["kills"].as_array().into_iter().flatten();
+        if !kills.into_iter().any(|kill| kill["uid"] == pod.uid.as_str()) {
+            return Some("it is not recorded".into());
+        }
+        let hour = self.now().saturating_sub(Duration::from_secs(3_590));
+        let all = self.judge.kills.get(&resource.uid).map(Vec::as_slice).unwrap_or_default();
+        let others: std::collections::BTreeSet<_> =
+            all.iter().filter(|(_, at, uid)| *at >= hour && *uid != pod.uid).map(|(_, _, uid)| uid).collect();
+        (others.len() >= KILLS).then(|| format!("{} others were evicted within the hour", others.len()))
+    }
+
+    fn may_kill(&self, pod: &Object, resource: &Object) -> Result<(), (&'static str, String)> {
+        if pod.owner() != Some("ReplicaSet") {
+            return Err(("ladder", format!("nobody would replace a pod of {:?}", pod.owner())));
+        }
+        self.kill_faults(pod, resource).map_or(Ok(()), |text| Err(("G7 kills", text)))
+    }
+
+    fn told_of(&self, who: usize, breaker: &Breaker) -> Option<impl Iterator<Item = &Told>> {
+        let told = self.judge.told.get(&(who, breaker.key.clone()))?;
+        let now = self.now();
+        // What came within the last seconds, or the last one of all.
+        let recent = move |(i, t): &(usize, &Told)| *i == 0 || t.at + UNDER_WAY >= now;
+        Some(told.iter().rev().enumerate().take_while(recent).map(|(_, t)| t))
+    }
+
+    /// The original's own rule over what the source said: our rules may only ask for more.
+    fn evidence(&self, who: usize, pod: &Object, breaker: &Breaker) -> Result<(), (&'static str, String)> {
+        let none = || ("G2 evidence", format!("{} never got an answer", breaker.name));
+        let told = self.judge.told.get(&(who, breaker.key.clone())).ok_or_else(none)?;
+        let horizon = (breaker.period * 3).max(breaker.range * 2).max(Duration::from_secs(120)) + GRACE;
+        let since = self.now().saturating_sub(horizon);
+        let said = |t: &Told| t.rows.as_ref().and_then(|rows| rows.get(&pod.name.1)).copied();
+        let bad =
+            |t: &&Told| t.at >= since && !t.partial && said(t).is_some_and(|s| beyond(&breaker.rule, s));
+        if !told.iter().any(|t| bad(&t)) {
+            let last: Vec<_> =
+                told.iter().rev().take(4).map(|t| (t.at.as_secs(), t.partial, said(t))).collect();
+            return Err(("G2 evidence", format!("{} never found it bad: {last:?}", breaker.name)));
+        }
+        let mut recent = self.told_of(who, breaker).ok_or_else(none)?;
+        if recent.all(|t| t.rows.is_none() || t.partial) {
+            return Err(("G2 evidence", format!("the source of {} gives no whole answer", breaker.name)));
+        }
+        let drags = |t: &Told| self.dragged(t, pod, &breaker.rule);
+        if self.told_of(who, breaker).is_some_and(|mut told| told.all(drags)) {
+            return Err(("G9 least harm", "it is far from the mean only, not from the median".into()));
+        }
+        Ok(())
+    }
+
+    /// Only the mean is far away, dragged by others.
+    fn dragged(&self, told: &Told, pod: &Object, rule: &Rule) -> bool {
+        let (Rule::Deviation(max), Some(rows)) = (rule, &told.rows) else { return false };
+        let mut values: Vec<_> =
+            rows.values().filter_map(|s| if let Said::Value(v) = s { Some(*v) } else { None }).collect();
+        values.sort_by(f64::total_cmp);
+        let Some(Said::Value(own)) = rows.get(&pod.name.1) else { return false };
+        let median = values[values.len() / 2];
+        (own / median - 1.0).abs() * 100.0 < max * 0.5
+    }
+
+    /// Strikes grow with each cut, but for those after a repair, and what is forgiven for health.
+    fn strikes(&self, ask: &Ask, pod: &Object) -> Result<(), (&'static str, String)> {
+        let notes = &ask.body["metadata"]["annotations"];
+        let count = notes["breaker/retryCount"].as_str().and_then(|t| t.parse::<u64>().ok());
+        let count = count.ok_or(("G6 why", "no strikes are written".to_owned()))?;
+        let last = self.judge.cut_at.get(&pod.uid).copied();
+        let soon = last.is_some_and(|at| at + Duration::from_secs(280) > self.now());
+        if count == 0 || (soon && count < pod.strikes()) {
+            return Err(("strikes", format!("{count} after {}", pod.strikes())));
+        }
+        Ok(())
+    }
+
+    /// maxCutRatio and maxCutsPerPeriod.
+    fn caps(
+        &self,
+        who: usize,
+        view: &View,
+        resource: &Object,
+        service: &Object,
+        rules: &[&Rules],
+        ask: &Ask,
+    ) -> Result<(), (&'static str, String)> {
+        let seen = &self.wires[who].seen;
+        let all: Vec<_> = members(view, service).collect();
+        let size = all.len() as u64;
+        let out =
+            |pod: &&&Arc<Object>| matches!(pod.traffic(), Some("no" | "pause")) || seen.spending(&pod.uid);
+        let out = all.iter().filter(out).count() as u64 + 1;
+        let most = rules.iter().map(|r| r.max_out * size / 100).max().unwrap_or(0);
+        if out > most {
+            return Err(("caps", format!("{out} would be out, {most} of {size} may be")));
+        }
+        let now = self.decided(ask);
+        // A process that began after a jump cannot tell when the pods were cut.
+        let blurred = self.judge.jumped.is_some_and(|at| at + Duration::from_secs(60) > self.now());
+        let cuts = self.judge.cuts.get(&resource.uid).map(Vec::as_slice).unwrap_or_default();
+        // What a dead process sent and nobody carried out has never been.
+        let real = |(id, _): &&(u64, Duration)| {
+            self.judge.done.contains(id) || seen.writes.iter().any(|w| w.id == *id)
+        };
+        let fits = |r: &&Rules| {
+            let recent = cuts
+                .iter()
+                .filter(real)
+                .filter(|(_, at)| *at + r.window() > now + Duration::from_millis(20))
+                .count() as u64;
+            recent < r.cuts(size)
+        };
+        if !blurred && !rules.iter().any(fits) {
+            return Err(("caps", format!("too many cuts within {:?}", rules.first().map(|r| r.window()))));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_restore(&mut self, who: usize, ask: &Ask, uid: &str) {
+        let seen = &self.wires[who].seen;
+        let Some(pod) = seen.now.pod(uid).or_else(|| seen.before.pod(uid)).cloned() else { return };
+        let held = self.held_by(who, &pod);
+        let text = format!("[{who}] {}", ask.path);
+        // A cut that was no fault of the pod's is no strike: the rest failed under its load, or was lost.
+        let forgiven = !ask.body["metadata"]["annotations"]["kubervisor.k8s.io/strikes"].is_null()
+            || ask.body["metadata"]["annotations"].get("breaker/retryCount").is_some();
+        if !pod.marked() {
+            self.violate("people", format!("{text} carries no mark of ours and is opened"));
+        } else if pod.traffic() == Some("pause") && held.is_some() {
+            self.violate("people", format!("{text} is paused for people to look at, and is opened"));
+        } else if let Some(early) = held.filter(|_| !forgiven).and_then(|rules| self.early(who, &pod, &rules))
+        {
+            self.violate("short cut", format!("{text} {early}"));
+        }
+    }
+
+    /// The rules of the one resource that holds this pod, if that has enforced for a while.
+    fn held_by(&self, who: usize, pod: &Object) -> Option<Rules> {
+        let (seen, now) = (&self.wires[who].seen, self.now());
+        let governing = seen.governing(&seen.now, pod);
+        let [(resource, service)] = governing.as_slice() else { return None };
+        let rules = seen.rules(&resource.uid, now, GRACE);
+        let [rules] = rules.as_slice() else { return None };
+        let named = pod.labels.get("kubervisor/name").is_none_or(|name| *name == resource.name.1);
+        let steady = seen.told.get(&resource.uid)?.last()?.0 + GRACE < now;
+        (rules.mode == Mode::Active && service.gated() && named && steady).then(|| (*rules).clone())
+    }
+
+    /// A cut that ends before the query's window is empty, although nobody needs the pod.
+    fn early(&self, who: usize, pod: &Object, rules: &Rules) -> Option<String> {
+        let (seen, now) = (&self.wires[who].seen, self.now());
+        let breaker = rules.breaker(pod.labels.get("kubervisor/strategy")?)?;
+        let at = *self.judge.cut_at.get(&pod.uid)?;
+        let lasted = now.saturating_sub(at);
+        let service = seen.now.services.get(&(pod.name.0.clone(), rules.service.clone()))?;
+        let all: Vec<_> = members(&seen.now, service).collect();
+        let serving = all.iter().filter(|p| serves(p, service) && !seen.spending(&p.uid)).count() as u64;
+        // A restart knows only the wall clock, which may have been moved.
+        let moved = self.judge.jumped.is_some_and(|jump| jump > at) && self.wires[who].started > at;
+        let garbled = pod.notes.get("kubervisor.k8s.io/restore-at").is_none_or(|t| t.starts_with("9999"));
+        let needed = serving < rules.floor(all.len() as u64);
+        let early = pod.timed_cut() && lasted + Duration::from_secs(1) < breaker.shortest();
+        (early && !needed && !moved && !garbled)
+            .then(|| format!("is opened after {lasted:?}, and its query looks back {:?}", breaker.shortest()))
+    }
+
+    pub(super) fn check_label(&mut self, who: usize, ask: &Ask, uid: &str) {
+        let seen = &self.wires[who].seen;
+        let Some(pod) = seen.now.pod(uid).or_else(|| seen.before.pod(uid)).cloned() else { return };
+        let gated = |view: &View| view.services.values().any(|s| s.gated() && s.selects(&pod));
+        let active = |view: &View| {
+            let governing = seen.governing(view, &pod);
+            governing.iter().any(|(r, _)| seen.may_spend(&r.uid, self.now(), GRACE))
+        };
+        let fine = gated(&seen.now) || gated(&seen.before) || active(&seen.now) || active(&seen.before);
+        if pod.traffic().is_some() {
+            self.violate("people", format!("[{who}] {} has a label and gets another", ask.path));
+        } else if !fine {
+            self.violate("G3 reach", format!("[{who}] {} is labelled, and nothing gates it", ask.path));
+        }
+    }
+
+    /// Marks without the label: only on pods of a governed Service.
+    pub(super) fn check_other(&mut self, who: usize, ask: &Ask, uid: &str) {
+        let seen = &self.wires[who].seen;
+        let pod = seen.now.pod(uid).or_else(|| seen.before.pod(uid)).cloned();
+        let own = pod.is_some_and(|pod| pod.marked() || !seen.governing(&seen.now, &pod).is_empty());
+        if !own || !ask.body["metadata"]["labels"]["kubervisor/traffic"].is_null() {
+            self.violate("G3 reach", format!("[{who}] {} is written: {}", ask.path, ask.body));
+        }
+    }
+}
+
+/// The original's rule.
+fn beyond(rule: &Rule, said: Said) -> bool {
+    match (rule, said) {
+        (Rule::Share(tolerance), Said::Counts(good, bad)) => bad / (good + bad) * 100.0 > *tolerance,
+        (Rule::Deviation(max), Said::Value(value)) => (value - 1.0).abs() * 100.0 > *max,
+        (Rule::Named, Said::Named) => true,
+        _ => false,
+    }
+}
+
+/// G6: value, threshold, budget and end are on the pod.
+fn explained(ask: &Ask, resource: &Object) -> Result<(), (&'static str, String)> {
+    let meta = &ask.body["metadata"];
+    let notes = &meta["annotations"];
+    let evidence = notes["kubervisor.k8s.io/evidence"].as_str().unwrap_or_default();
+    let evidence: Value = serde_json::from_str(evidence).unwrap_or_default();
+    let said = ["breaker", "why", "budget"]
+        .iter()
+        .all(|field| evidence[*field].as_str().is_some_and(|t| !t.is_empty()));
+    let times = ["breaker/breakAt", "kubervisor.k8s.io/restore-at"];
+    let timed =
+        times.iter().all(|t| notes[*t].as_str().is_some_and(|t| t.parse::<jiff::Timestamp>().is_ok()));
+    let named = meta["labels"]["kubervisor/name"] == resource.name.1.as_str();
+    if said && timed && named {
+        Ok(())
+    } else {
+        Err(("G6 why", format!("the cut does not say why: {notes}")))
+    }
+}
