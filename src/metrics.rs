@@ -48,6 +48,7 @@ struct Inner {
     apply_seconds: Family<Applied, Histogram>,
     reaction_seconds: Histogram,
     view_age: Family<Resource, Float>,
+    watch_delay: Family<Resource, Histogram>,
     assumed: Gauge,
     leader: Gauge,
     events_dropped: Counter,
@@ -192,6 +193,7 @@ impl Metrics {
             apply_seconds: Family::new_with_constructor(histogram),
             reaction_seconds: histogram(),
             view_age: Family::default(),
+            watch_delay: Family::new_with_constructor(histogram),
             assumed: Gauge::default(),
             leader: Gauge::default(),
             events_dropped: Counter::default(),
@@ -270,6 +272,12 @@ impl Metrics {
     /// An Event found the queue full.
     pub fn event_dropped(&self) {
         self.0.events_dropped.inc();
+    }
+
+    /// From the acknowledgement of a write of ours to its event.
+    pub fn watch_delays(&self, resource: &'static str, delays: &[Duration]) {
+        let histogram = self.0.watch_delay.get_or_create(&Resource { resource });
+        delays.iter().for_each(|delay| histogram.observe(delay.as_secs_f64()));
     }
 
     /// Whether this process may act.
@@ -439,6 +447,12 @@ impl Inner {
         );
         r.register_with_unit("query", "Time that a source took", Unit::Seconds, self.query_seconds.clone());
         r.register_with_unit("apply", "Time that a write took", Unit::Seconds, self.apply_seconds.clone());
+        r.register_with_unit(
+            "watch_delay",
+            "From the acknowledgement of a write of ours to its event",
+            Unit::Seconds,
+            self.watch_delay.clone(),
+        );
         r.register_with_unit(
             "reaction",
             "From the answer of the source to the acknowledged cut",

@@ -225,6 +225,7 @@ impl Writer {
         let body = priced(body, step, cost);
         let outcome = match self.request_in(slot, pod, Some(step), &body).await {
             Ok(()) => {
+                self.cache.acknowledged(pod.uid);
                 self.settle(pod, None);
                 Outcome::Done
             }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kubervisor_core::traffic::Move;
+use tokio::time::Instant;
 
 /// Writes in flight, by pod uid. At most one for each pod.
 #[derive(Debug, Default)]
@@ -21,6 +23,29 @@ pub struct Write {
     pub base: u64,
     /// Its answer never came.
     pub doubtful: bool,
+    /// When the server acknowledged it.
+    pub acknowledged: Option<Instant>,
+}
+
+/// How long the watch took to show acknowledged writes, since somebody last asked.
+#[derive(Debug, Default)]
+pub struct Delays(Vec<Duration>);
+
+/// Delays that wait for somebody to read the metrics: more writes than there are in a minute.
+const DELAYS_MAX: usize = 1_000;
+
+impl Delays {
+    /// One more; what is too many is forgotten.
+    pub fn note(&mut self, delay: Duration) {
+        if self.0.len() < DELAYS_MAX {
+            self.0.push(delay);
+        }
+    }
+
+    /// All of them.
+    pub fn take(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.0)
+    }
 }
 
 impl Assumed {
@@ -32,7 +57,7 @@ impl Assumed {
         if self.0.contains_key(uid) {
             return false;
         }
-        self.0.insert(Arc::clone(uid), Write { step, base, doubtful: false });
+        self.0.insert(Arc::clone(uid), Write { step, base, doubtful: false, acknowledged: None });
         true
     }
 
@@ -52,11 +77,16 @@ impl Assumed {
         self.0.values().filter(|write| write.doubtful).count()
     }
 
-    /// The watch, or the server itself, shows this version of the pod.
-    pub fn seen(&mut self, uid: &str, version: u64) {
-        if self.0.get(uid).is_some_and(|write| version > write.base) {
-            self.0.remove(uid);
-        }
+    /// The server acknowledged it; `None` takes that back. Returns whether it was still waited for.
+    pub fn acknowledge(&mut self, uid: &str, at: Option<Instant>) -> bool {
+        let write = self.0.get_mut(uid);
+        write.map(|write| write.acknowledged = at).is_some()
+    }
+
+    /// The watch, or the server itself, shows this version of the pod. Returns the write that it settles.
+    pub fn seen(&mut self, uid: &str, version: u64) -> Option<Write> {
+        let settles = self.0.get(uid).is_some_and(|write| version > write.base);
+        settles.then(|| self.0.remove(uid)).flatten()
     }
 
     /// The watch shows that the pod is gone.

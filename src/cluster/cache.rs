@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kubervisor_core::fleet::Workload;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::assumed::Assumed;
+use super::assumed::{Assumed, Delays};
 use super::disruptions::Budget;
 use super::feed::{PodSink, ServiceSink};
 use super::registry::scope_of;
@@ -39,6 +40,8 @@ pub struct State {
     pub(super) budgets: Feeds,
     /// Names of nodes, each kept once.
     pub(super) nodes: BTreeSet<Arc<str>>,
+    /// From the acknowledgement of a write to its event, since somebody last asked.
+    pub(super) delays: Delays,
     /// Pods that a Service with the key would reach if they had a label.
     pub(super) waiting: BTreeSet<(Arc<str>, Arc<str>)>,
 }
@@ -284,7 +287,7 @@ impl Cache {
 
     /// Time since the server last answered for pods and for Services of this namespace.
     #[must_use]
-    pub fn view_ages_in(&self, namespace: &str) -> [(&'static str, Option<std::time::Duration>); 2] {
+    pub fn view_ages_in(&self, namespace: &str) -> [(&'static str, Option<Duration>); 2] {
         let state = self.lock();
         let age = |feeds: &Feeds| scope_of(feeds, namespace)?.proved.map(|at| at.elapsed());
         [("pods", age(&state.pods)), ("services", age(&state.services))]
@@ -292,13 +295,27 @@ impl Cache {
 
     /// Time since the server last answered for pods and for Services, of the watch that is the furthest behind.
     #[must_use]
-    pub fn view_ages(&self) -> [(&'static str, Option<std::time::Duration>); 2] {
+    pub fn view_ages(&self) -> [(&'static str, Option<Duration>); 2] {
         let state = self.lock();
         let age = |feeds: &Feeds| {
             let proofs: Option<Vec<_>> = feeds.values().map(|feed| feed.proved).collect();
             proofs.and_then(|proofs| proofs.into_iter().min()).map(|at| at.elapsed())
         };
         [("pods", age(&state.pods)), ("services", age(&state.services))]
+    }
+
+    /// The server acknowledged a write. Its event may have been faster.
+    pub fn acknowledged(&self, uid: &str) {
+        let mut state = self.lock();
+        if !state.assumed.acknowledge(uid, Some(Instant::now())) {
+            state.delays.note(Duration::ZERO);
+        }
+    }
+
+    /// From the acknowledgement of each write to its event in the watch, since the last call.
+    #[must_use]
+    pub fn take_delays(&self) -> Vec<Duration> {
+        self.lock().delays.take()
     }
 
     /// Pods in the index, and writes of ours not yet seen.

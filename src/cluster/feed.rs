@@ -44,7 +44,10 @@ impl State {
                 ns.tell(&former.labels);
             }
         }
-        self.assumed.seen(&pod.uid, pod.version);
+        let settled = self.assumed.seen(&pod.uid, pod.version);
+        if let Some(at) = settled.and_then(|write| write.acknowledged) {
+            self.delays.note(at.elapsed());
+        }
         ns.tell(&pod.labels);
         let name: Arc<str> = Arc::from(object.metadata.name);
         let lacks = pod.traffic == TrafficLabel::Absent && !pod.unlabelled_by_hand && !pod.terminating;

@@ -246,6 +246,8 @@ impl Cache {
         let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else {
             return;
         };
+        // What the server was asked for says nothing of the watch.
+        state.assumed.acknowledge(&pod.metadata.uid, None);
         state.apply_pod(pod, list);
         let learned =
             state.namespaces.get_mut(namespace.as_str()).and_then(|ns| ns.pods.get_mut(name.as_str()));
@@ -474,6 +476,7 @@ mod tests {
     use kubervisor_core::fleet::Wish;
     use kubervisor_core::plan::{RestoreReason, What};
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn pause(name: &str, version: u64) -> Action {
         Action {
@@ -526,6 +529,24 @@ mod tests {
         cache.pods(None).apply(pod("pear-0", 9, "pause"));
         cache.pods(None).apply(pod("pear-0", 3, "yes"));
         assert_eq!(serving(), 2, "the store went back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watch_is_timed_from_the_acknowledgement_to_the_event_and_not_by_what_was_asked_for() {
+        let cache = orchard(3);
+        let begin = |name| assert_eq!(cache.begin("orchard", "k1", &pause(name, 7), &floor_of!(0)), Ok(()));
+        begin("pear-0");
+        cache.acknowledged("uid-of-pear-0");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        cache.pods(None).apply(pod("pear-0", 8, "pause"));
+        begin("pear-1");
+        cache.pods(None).apply(pod("pear-1", 8, "pause"));
+        cache.acknowledged("uid-of-pear-1");
+        begin("pear-2");
+        cache.acknowledged("uid-of-pear-2");
+        cache.learn(pod("pear-2", 8, "pause"));
+        assert_eq!(cache.take_delays(), [Duration::from_secs(3), Duration::ZERO]);
+        assert!(cache.take_delays().is_empty());
     }
 
     #[test]

@@ -77,6 +77,7 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     ages.extend(cache.budgets_age().map(|age| ("poddisruptionbudgets", Some(age))));
     let (_, assumed) = cache.sizes();
     pages.metrics.view(&ages, assumed);
+    pages.metrics.watch_delays("pods", &cache.take_delays());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], pages.metrics.text())
 }
