@@ -42,7 +42,7 @@ tools: build ## The control plane's programs; built from their Go modules once, 
 	$(BIN)/localcluster tools
 
 .PHONY: demo
-demo: build ## Watch it work: a control plane, a shop, four incidents (KEEP=1 leaves it running)
+demo: build ## Watch it work: a control plane, a shop, five incidents (KEEP=1 leaves it running)
 	$(BIN)/demo
 
 .PHONY: readme
