@@ -30,7 +30,7 @@ pub struct Memory {
     pub capacity: Capacity,
     pub(crate) breakers: BTreeMap<Arc<str>, Known>,
     pub(crate) storm: Storm,
-    /// Members that were out when the pods that now wait for their return began to wait.
+    /// Members that were out when those began to return that wait for it or are watched after it.
     pub(crate) queue: u32,
     /// Answered ticks in a row with room for a cut.
     pub(crate) roomy: u8,

@@ -99,10 +99,11 @@ impl<'a> Draft<'a> {
             .filter(|(at, m, cut)| *at <= now.mono || (self.shown_only(cut) && allowed(memory, m, now)))
             .collect();
         due.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
-        // Slots are a share of all that were out when the waiting began: of those that are left, the last ones would
+        // Slots are a share of all that were out when the returning began: of those that are left, the last ones would
         // wait for ever longer.
-        memory.queue = if due.is_empty() { 0 } else { memory.queue.max(self.budget.out) };
-        let mut slots = Slots { all: memory.queue.div_ceil(4).max(1), held: self.held_slots(memory) };
+        let held = self.held_slots(memory);
+        memory.queue = if due.is_empty() && held == 0 { 0 } else { memory.queue.max(self.budget.out) };
+        let mut slots = Slots { all: memory.queue.div_ceil(4).max(1), held };
         for (_, member, cut) in due {
             self.end(memory, member, cut, &mut slots);
         }

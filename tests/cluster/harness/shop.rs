@@ -133,6 +133,10 @@ impl Shop {
         if spec.get("service").is_none() {
             spec["service"] = json!(NAME);
         }
+        // In fleets of a few pods two bad ones are most of them: storms have tests of their own, which say their limit.
+        if spec["limits"].get("maxAnomalousRatio").is_none() {
+            spec["limits"]["maxAnomalousRatio"] = json!(100);
+        }
         let object = json!({
             "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService",
             "metadata": {"name": name}, "spec": spec,
