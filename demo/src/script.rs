@@ -40,13 +40,13 @@ const WRONG_PRICES_AFTER: Duration = Duration::from_secs(6);
 /// measures the detector and not the wait for its peers.
 const PEERS_NEED: Duration = Duration::from_secs(32);
 /// The latest start of the storm that leaves time for all that follows within the three minutes.
-const STORM_LATEST: Duration = Duration::from_secs(98);
+const STORM_LATEST: Duration = Duration::from_secs(95);
 /// Up to 6 s until all are seen ill, then three evaluations and more in which nothing is cut.
 const STORM_LASTS: Duration = Duration::from_secs(12);
-/// Five cuts take up to 4 s, since all are ill already; then the floor is held through five evaluations and more. The
+/// The policy and five cuts take up to 6 s, since all are ill already; then the floor is held through five evaluations and more. The
 /// first cut ends 22 s after it was made: by then the last errors must have left the query's window of 5 s, or the pods
 /// that go back make room for cuts of pods that are well again.
-const GATE_OFF_LASTS: Duration = Duration::from_secs(14);
+const GATE_OFF_LASTS: Duration = Duration::from_secs(17);
 /// Cuts of the last scene end within 22 s × 1.2 of their start, so 16 s after it. Five were out, so that two come back at
 /// a time; each of three rounds is watched for some 10 s (4 s to settle, three healthy answers).
 const RECOVERY_LASTS: Duration = Duration::from_secs(41);
