@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::object::{Kind, Name, Object};
 
@@ -24,12 +24,13 @@ pub struct Store {
     pub version: u64,
     born: u64,
     /// Tells watches that the log grew.
-    pub grown: watch::Sender<usize>,
+    /// Not a `watch` channel: that one wakes its receivers in an order drawn by chance.
+    pub grown: Arc<Notify>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), log: Vec::new(), version: 100, born: 0, grown: watch::channel(0).0 }
+        Self { objects: BTreeMap::new(), log: Vec::new(), version: 100, born: 0, grown: Arc::default() }
     }
 }
 
@@ -92,7 +93,7 @@ impl Store {
 
     fn push(&mut self, change: Change) {
         self.log.push(change);
-        self.grown.send_replace(self.log.len());
+        self.grown.notify_waiters();
     }
 }
 

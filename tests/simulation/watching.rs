@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::ask::Ask;
 use super::object::{Kind, Object};
@@ -39,7 +39,7 @@ struct Watching {
     /// To be said once more.
     again: Option<(&'static str, Arc<Object>)>,
     over: bool,
-    grown: watch::Receiver<usize>,
+    grown: Arc<Notify>,
 }
 
 /// What to do next.
@@ -102,7 +102,7 @@ pub fn start(plug: &Plug, ask: &Ask) -> Result<BoxStream<'static, io::Result<Byt
         list,
         again: None,
         over: false,
-        grown: sim.store.grown.subscribe(),
+        grown: Arc::clone(&sim.store.grown),
     };
     Ok(futures::stream::unfold(watching, Watching::next).boxed())
 }
@@ -110,6 +110,8 @@ pub fn start(plug: &Plug, ask: &Ask) -> Result<BoxStream<'static, io::Result<Byt
 impl Watching {
     async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
         loop {
+            // Made before the look: what grows after it is not missed.
+            let grown = Arc::clone(&self.grown).notified_owned();
             match self.look() {
                 Next::Say(line) => return Some((Ok(Bytes::from(line + "\n")), self)),
                 Next::Break => {
@@ -123,7 +125,7 @@ impl Watching {
                     let started = self.shared.lock().started;
                     tokio::select! {
                         biased;
-                        _ = self.grown.changed() => {}
+                        () = grown => {}
                         () = tokio::time::sleep_until(started + until) => {}
                     }
                 }
