@@ -71,16 +71,6 @@ fn every_mutation_is_caught_by_a_checker() {
     assert_eq!(caught, mutants::ALL.len());
 }
 
-#[test]
-fn the_same_seed_is_the_same_run() {
-    let script = script(7);
-    let (once, again) = (run(&script, &plain()), run(&script, &plain()));
-    assert_eq!(once.lines.len(), again.lines.len());
-    let differs = once.lines.iter().zip(&again.lines).find(|(a, b)| a != b);
-    assert_eq!(differs, None);
-    assert_eq!(once.hash, again.hash);
-}
-
 /// `SEED=n` plays one story and prints it; `SEEDS=n` hunts through so many, and then every fault, action, gate and
 /// refusal must have been there often enough.
 #[test]
