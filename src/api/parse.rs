@@ -45,6 +45,8 @@ pub struct Defaults {
 pub struct Parsed {
     /// Name of the Service.
     pub service: Arc<str>,
+    /// Whether that Service may be the one that governs a StatefulSet.
+    pub allow_governing_service: bool,
     /// For the core.
     pub policy: ServicePolicy,
     /// For the sources, in the order of the breakers.
@@ -107,6 +109,7 @@ impl Reader<'_> {
         let (breakers, asked): (Vec<_>, Vec<_>) = read.into_iter().flatten().unzip();
         Parsed {
             service: Arc::from(spec.service.as_str()),
+            allow_governing_service: spec.allow_governing_service.unwrap_or(false),
             policy: ServicePolicy {
                 mode: mode(spec.mode),
                 limits: self.limits(spec.limits.as_ref()),

@@ -64,6 +64,10 @@ pub struct KubervisorServiceSpec {
     /// Whether pods of a StatefulSet, which have identity and data, may be evicted. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_stateful_set_pods: Option<bool>,
+    /// Whether the Service may be the one that governs a StatefulSet. A cut then takes the pod's DNS name away too, by
+    /// which its members may know each other. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_governing_service: Option<bool>,
 }
 
 /// A reason to do nothing but returns.

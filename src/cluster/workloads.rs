@@ -124,7 +124,7 @@ pub struct Looked {
 pub async fn look(
     client: &Client,
     namespace: &str,
-    service: &str,
+    service: Option<&str>,
     selector: &[(String, String)],
 ) -> Result<Looked, CallError> {
     let mut found = Looked::default();
@@ -187,14 +187,16 @@ fn living(kind: &str, workload: &SlimWorkload, selector: &[(String, String)]) ->
 fn fault(
     kind: &str,
     workload: &SlimWorkload,
-    service: &str,
+    service: Option<&str>,
     selector: &[(String, String)],
 ) -> Option<String> {
     let (name, spec) = (&workload.metadata.name, &workload.spec);
-    if kind == "StatefulSet" && spec.service_name.as_deref() == Some(service) {
+    if let Some(service) =
+        service.filter(|s| kind == "StatefulSet" && spec.service_name.as_deref() == Some(*s))
+    {
         return Some(format!(
             "spec.service: Service {service} governs StatefulSet {name} and gives its pods their names; name another \
-             Service over the same pods"
+             Service over the same pods, or set allowGoverningService"
         ));
     }
     let labels = &spec.template.metadata.labels;
@@ -222,7 +224,7 @@ mod tests {
 
     fn told(kind: &str, spec: &Value) -> Option<String> {
         let workload = serde_json::from_value(json!({"metadata": {"name": "press"}, "spec": spec})).unwrap();
-        fault(kind, &workload, "juice", &[("app".to_owned(), "pear".to_owned())])
+        fault(kind, &workload, Some("juice"), &[("app".to_owned(), "pear".to_owned())])
     }
 
     fn template(app: &str) -> Value {
@@ -252,6 +254,9 @@ mod tests {
     fn the_service_that_governs_a_statefulset_is_found() {
         assert!(told("StatefulSet", &json!({"serviceName": "juice"})).unwrap().contains("governs"));
         assert_eq!(told("StatefulSet", &json!({"serviceName": "other"})), None);
+        let workload = json!({"metadata": {"name": "press"}, "spec": {"serviceName": "juice"}});
+        let workload = serde_json::from_value(workload).unwrap();
+        assert_eq!(fault("StatefulSet", &workload, None, &[]), None, "where it is allowed nobody looks");
     }
 
     fn made_by(kind: &str, meta: &Value, spec: &Value) -> Option<String> {

@@ -51,12 +51,13 @@ impl Checked {
         self.send.borrow().clone()
     }
 
-    /// Asks where something changed or the answer is old. `generation` counts the specs.
+    /// Asks where something changed or the answer is old. `generation` counts the specs. `service`
+    /// is the one that must govern no StatefulSet.
     pub(super) fn look(
         &mut self,
         parts: &Parts,
         id: &Identity,
-        service: &Arc<str>,
+        service: Option<&Arc<str>>,
         selector: &[(String, String)],
         generation: u64,
     ) {
@@ -75,14 +76,14 @@ impl Checked {
         };
         (self.asked, self.at) = (Some(wanted), Instant::now());
         let (client, send) = (parts.client.clone(), self.send.clone());
-        let (namespace, service) = (Arc::clone(&id.namespace), Arc::clone(service));
+        let (namespace, service) = (Arc::clone(&id.namespace), service.cloned());
         let (selector, told) = (selector.to_vec(), parts.cache.changed(&id.namespace, &id.uid));
         self.round += 1;
         let (round, newest, calls) = (self.round, Arc::clone(&self.newest), Arc::clone(&parts.calls));
         newest.store(round, Ordering::Release);
         parts.tasks.spawn(async move {
             let Ok(_turn) = calls.acquire().await else { return };
-            let known = match look(&client, &namespace, &service, &selector).await {
+            let known = match look(&client, &namespace, service.as_deref(), &selector).await {
                 Ok(looked) => Known::Looked(Arc::new(looked)),
                 Err(error) => Known::Nothing(error.to_string().into()),
             };

@@ -266,7 +266,8 @@ impl Owner {
         let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
         self.note_sources(answers, &view);
         if let Ok(parsed) = &self.spec.parsed {
-            self.checked.look(&self.parts, &self.id, &parsed.service, &view.selector, self.specs);
+            let service = Some(&parsed.service).filter(|_| !parsed.allow_governing_service);
+            self.checked.look(&self.parts, &self.id, service, &view.selector, self.specs);
         }
         let now = self.parts.now();
         self.kills.forget_old(now.mono);

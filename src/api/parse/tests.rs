@@ -238,6 +238,20 @@ fn limits_that_are_given_are_taken_and_the_others_keep_their_defaults() {
 }
 
 #[test]
+fn what_is_dangerous_for_a_statefulset_must_be_allowed() {
+    let mut spec = discrete();
+    let read = |spec: &Value| {
+        let parsed = parse(spec, "orchard", &Defaults::default()).unwrap();
+        (parsed.allow_governing_service, parsed.policy.kill_stateful_set_pods)
+    };
+    assert_eq!(read(&spec), (false, false));
+    spec["allowGoverningService"] = json!(true);
+    assert_eq!(read(&spec), (true, false));
+    spec["killStatefulSetPods"] = json!(true);
+    assert_eq!(read(&spec), (true, true));
+}
+
+#[test]
 fn a_hold_is_a_reason_and_perhaps_an_end_and_a_breaker_may_only_be_shown() {
     let mut spec = discrete();
     spec["holds"] = json!([{"reason": "sale", "until": "2026-11-27T18:00:00Z"}, {"reason": "audit"}]);

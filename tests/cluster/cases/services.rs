@@ -201,11 +201,11 @@ fn has(writes: &[PodWrite], prefix: &str, step: Step) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statefulsets_own_service_is_refused() {
+async fn a_statefulsets_own_service_is_refused_until_it_is_allowed() {
     let shop = Shop::open("workloads", 3).await;
     let source = FakeSource::start(&shop.namespace).await;
     let bad = shop.names().await;
-    source.name_bad(bad.iter().map(String::as_str));
+    source.name_bad([bad[0].as_str()]);
     let _controller = Controller::ready(&shop.controller()).await;
     let set = json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "press"},
@@ -221,6 +221,10 @@ async fn a_statefulsets_own_service_is_refused() {
     let answered = source.answers();
     eventually("it is asked all the same", SOON, || async { source.answers() > answered + 2 }).await;
     assert!(shop.labelled("no").await.is_empty());
+    let breakers = json!([custom_breaker("named", &source)]);
+    shop.govern(json!({"breakers": breakers, "allowGoverningService": true})).await;
+    shop.cut_are(&[&bad[0]]).await;
+    shop.becomes("InitFailed", "False").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

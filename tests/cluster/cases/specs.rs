@@ -248,6 +248,38 @@ async fn words_and_numbers_beyond_their_bounds_are_refused_in_every_part_of_a_br
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn holds_and_limits_beyond_their_bounds_are_refused_and_nulls_in_their_place_are_not() {
+    let shop = Shop::open("limits", 0).await;
+    let top = |field: &str, value: Value| with(&custom(&json!({})), field, value);
+    let hold = |n: usize| json!({"reason": format!("sale {n}")});
+    let many: Vec<_> = (0..17).map(hold).collect();
+    for (field, spec) in [
+        ("spec.holds: Too many", top("holds", json!(many))),
+        ("spec.holds[0].reason", top("holds", json!([{"until": "2026-11-27T18:00:00Z"}]))),
+        ("spec.limits.maxAnomalousRatio", limited(json!({"maxAnomalousRatio": 101}))),
+        ("spec.limits.minCoverageRatio", limited(json!({"minCoverageRatio": -1}))),
+        ("spec.limits.minPodAge", limited(json!({"minPodAge": "young"}))),
+        ("spec.limits.podDisruptionBudgets", limited(json!({"podDisruptionBudgets": "Sometimes"}))),
+        ("spec.breakers[0].mode", custom(&json!({"mode": "Disabled"}))),
+        ("spec.killStatefulSetPods", top("killStatefulSetPods", json!("yes"))),
+        ("spec.allowGoverningService", top("allowGoverningService", json!(1))),
+    ] {
+        let said = refusal(&shop, "orchard", &spec).await.unwrap_or_else(|| panic!("accepted: {spec}"));
+        assert!(said.contains(field), "{field} is not in {said}");
+    }
+    let mut nulls =
+        top("limits", json!({"maxAnomalousRatio": null, "minCoverageRatio": null, "minPodAge": null}));
+    for field in ["holds", "killStatefulSetPods", "allowGoverningService"] {
+        nulls[field] = json!(null);
+    }
+    for field in ["confirm", "scrapeInterval", "fleetOutlier", "valueOutOfRange", "customServiceTimeout"] {
+        nulls["breakers"][0][field] = json!(null);
+    }
+    assert_eq!(refusal(&shop, "orchard", &nulls).await, None);
+    assert_eq!(refusal(&shop, "orchard", &top("holds", json!([hold(1)]))).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_duration_is_a_number_of_seconds_or_a_text_with_units_and_nothing_else() {
     let shop = Shop::open("durations", 0).await;
     for good in [json!(5), json!(0.5), json!(0), json!("500ms"), json!("2m30s"), json!("1h 5m"), json!(null)]
