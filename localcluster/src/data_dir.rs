@@ -1,5 +1,7 @@
 //! The folder with all that one cluster writes.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -25,10 +27,10 @@ impl DataDir {
     fn temporary() -> anyhow::Result<DataDir> {
         let folder = tempfile::Builder::new()
             .prefix("localcluster-")
-            .tempdir()
+            .make(create_known)
             .context("cannot create a temporary folder")?;
-        reaper::add_dir(folder.path())?;
-        Ok(DataDir { path: folder.keep(), keep: false })
+        let path = folder.into_temp_path().keep().context("cannot keep the temporary folder")?;
+        Ok(DataDir { path, keep: false })
     }
 
     fn take(path: &Path) -> anyhow::Result<DataDir> {
@@ -62,4 +64,15 @@ impl Drop for DataDir {
             let _ = reaper::drop_dir(&self.path);
         }
     }
+}
+
+/// Known to the reaper before it is there: whatever ends this process in between, no folder is left.
+fn create_known(path: &Path) -> std::io::Result<()> {
+    reaper::add_dir(path).map_err(std::io::Error::other)?;
+    let created = DirBuilder::new().mode(0o700).create(path);
+    if created.is_err() {
+        // Somebody else's folder of this name is not ours to remove.
+        reaper::drop_dir(path).map_err(std::io::Error::other)?;
+    }
+    created
 }
