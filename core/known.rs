@@ -61,10 +61,12 @@ impl Known {
         self.report = BreakerReport { name, unknown: members, ..BreakerReport::default() };
     }
 
-    /// Serving pods seen and serving pods, where too few are seen.
+    /// Serving pods seen and serving pods, where too few are seen. Before the first series there is nothing to hold: a
+    /// source that never knew a pod condemns none.
     pub(crate) fn low_coverage(&self, min_percent: u32) -> Option<(u32, u32)> {
         let (seen, serving) = self.coverage;
-        (u64::from(seen) * 100 < u64::from(serving) * u64::from(min_percent)).then_some((seen, serving))
+        (self.had_series && u64::from(seen) * 100 < u64::from(serving) * u64::from(min_percent))
+            .then_some((seen, serving))
     }
 
     pub(crate) fn was_anomalous(&self, uid: &str) -> bool {

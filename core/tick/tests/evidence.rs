@@ -129,6 +129,12 @@ fn refused_for_gate_low_coverage_on_the_first_scrapes_after_a_restart_of_the_sou
 }
 
 #[test]
+fn a_source_that_never_knew_a_pod_holds_nothing() {
+    let mut scene = guarded(10);
+    assert_eq!(held(&scene.answered(&[("errors", Some(&Samples::new(Vec::new(), false)))])), [""; 0]);
+}
+
+#[test]
 fn a_source_that_was_down_is_believed_with_its_second_answer() {
     let mut scene = Scene::open(5);
     scene.answered(&[("errors", None)]);
