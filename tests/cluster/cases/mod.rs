@@ -14,6 +14,7 @@ mod process;
 mod quiet;
 mod returns;
 mod rights;
+mod scraped;
 mod services;
 mod sources;
 mod specs;
