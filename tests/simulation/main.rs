@@ -28,6 +28,8 @@ mod hunt;
 mod judge;
 mod mutants;
 mod object;
+#[path = "../stage/parts.rs"]
+mod parts;
 mod rules;
 mod script;
 mod seen;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::ask::Ask;
 use super::cluster::{stamp, terminate};
 use super::object::{Kind, Object};
+use super::parts::merge;
 use super::sim::Sim;
-use super::store::merge;
 
 /// Code and body.
 pub type Reply = (u16, Value);

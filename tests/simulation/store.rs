@@ -96,21 +96,3 @@ impl Store {
         self.grown.notify_waiters();
     }
 }
-
-/// RFC 7386.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Some(fields) = patch.as_object() else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, change) in fields {
-        if change.is_null() {
-            target.as_object_mut().into_iter().for_each(|t| drop(t.remove(key)));
-        } else {
-            merge(&mut target[key], change);
-        }
-    }
-}

@@ -2,20 +2,19 @@
 //! request is judged as it leaves the controller.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::StreamExt;
 use http::{Request, Response};
-use http_body::Frame;
 use kube::client::Body;
 use serde_json::Value;
 
 use super::ask::Ask;
 use super::object::Kind;
+use super::parts::Flow;
 use super::script::What;
 use super::seen::Step;
 use super::server::{Reply, refusal};
@@ -30,21 +29,6 @@ pub const LAST_BREATH: Duration = Duration::from_secs(4);
 pub struct Plug {
     pub shared: Shared,
     pub who: usize,
-}
-
-/// A body that comes in pieces.
-pub struct Flow(pub BoxStream<'static, io::Result<Bytes>>);
-
-impl http_body::Body for Flow {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.0.poll_next_unpin(cx).map(|next| next.map(|piece| piece.map(Frame::data)))
-    }
 }
 
 impl tower_service::Service<Request<Body>> for Plug {

@@ -1,0 +1,224 @@
+//! All of the controller, as `kubervisor run` starts it, on a small API server in memory, with a source whose answers
+//! the test decides. Under a paused clock: minutes pass at once, and nothing waits for a real second.
+#![allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "shared by tests, none of which uses all of it"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use kube::Client;
+use kubervisor::api::Defaults;
+use kubervisor::cluster::brake::{Brake, CutsPerMinute};
+use kubervisor::cluster::cache::Cache;
+use kubervisor::cluster::mandate::Mandate;
+use kubervisor::cluster::registry::Registry;
+use kubervisor::cluster::scope::Scope;
+use kubervisor::metrics::Metrics;
+use kubervisor::sources::{Answer, Question, Slot, Source, SourceError};
+use kubervisor::turn::{Outside, Running, Turn};
+use kubervisor_core::plan::Plan;
+use kubervisor_core::sample::{Reading, Row, Samples};
+use kubervisor_core::tick::tick;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+mod parts;
+mod server;
+
+pub use parts::merge;
+pub use server::Server;
+
+/// Second 0 of a story, as wall time.
+const START: i64 = 1_700_000_000;
+
+/// Names the pods that the test calls bad, and remembers when it was asked.
+#[derive(Clone, Default)]
+pub struct Says {
+    /// By page.
+    bad: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    asked: Arc<Mutex<Vec<(String, Instant)>>>,
+}
+
+/// A pod by its name, or by namespace/name.
+fn row(pod: &str) -> Row {
+    let (namespace, name) = match pod.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.into()), name),
+        None => (None, pod),
+    };
+    Row { namespace, pod: name.into(), key: None, reading: Reading::Number(1.0) }
+}
+
+impl Source for Says {
+    fn ask<'a>(&'a self, question: &'a Question, _: Slot) -> BoxFuture<'a, Result<Arc<Answer>, SourceError>> {
+        let (now, page) = (Instant::now(), question.endpoint().to_string());
+        let page = page.rsplit('/').next().unwrap_or_default().to_owned();
+        let rows = self.bad.lock().unwrap().get(&page).into_iter().flatten().map(|pod| row(pod)).collect();
+        self.asked.lock().unwrap().push((page, now));
+        let samples = Samples::new(rows, false);
+        let answer = Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() };
+        async move { Ok(Arc::new(answer)) }.boxed()
+    }
+}
+
+/// A controller that runs.
+pub struct Stage {
+    pub server: Server,
+    pub metrics: Metrics,
+    says: Says,
+    plans: Arc<Mutex<Vec<Plan>>>,
+    _running: Running,
+}
+
+impl Stage {
+    /// The controller starts, on what the server holds.
+    pub fn start(server: &Server) -> Self {
+        let (says, plans, metrics) = (Says::default(), Arc::<Mutex<Vec<Plan>>>::default(), Metrics::new());
+        let (told, started) = (Arc::clone(&plans), Instant::now());
+        let wall = move || Timestamp::from_second(START).unwrap() + started.elapsed();
+        let outside = Outside {
+            client: Client::new(server.clone(), "kubervisor"),
+            source: Arc::new(says.clone()),
+            wall: Arc::new(wall),
+            decide: Arc::new(move |input, memory| {
+                let plan = tick(input, memory);
+                told.lock().unwrap().push(plan.clone());
+                plan
+            }),
+        };
+        let turn = Turn {
+            outside,
+            cache: Arc::<Cache>::default(),
+            registry: Arc::<Registry>::default(),
+            mandate: Mandate::unlimited(),
+            brake: Brake::new(CutsPerMinute::default()),
+            metrics: metrics.clone(),
+            defaults: Defaults::default(),
+            dry_run: false,
+            stop: CancellationToken::new(),
+        };
+        let running = turn.start(&Scope::Cluster);
+        Self { server: server.clone(), metrics, says, plans, _running: running }
+    }
+
+    /// The page `errors` calls these pods bad from now on, and no others.
+    pub fn bad(&self, pods: &[&str]) -> &Self {
+        self.page("errors", pods)
+    }
+
+    pub fn page(&self, page: &str, pods: &[&str]) -> &Self {
+        let pods = pods.iter().map(|pod| (*pod).to_owned()).collect();
+        self.says.bad.lock().unwrap().insert(page.to_owned(), pods);
+        self
+    }
+
+    pub async fn pass(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// Ticks so far.
+    pub fn ticks(&self) -> usize {
+        self.plans.lock().unwrap().len()
+    }
+
+    pub fn last_plan(&self) -> Plan {
+        self.plans.lock().unwrap().last().unwrap().clone()
+    }
+
+    /// How often a page was asked.
+    pub fn asked(&self, page: &str) -> usize {
+        self.says.asked.lock().unwrap().iter().filter(|(asked, _)| asked == page).count()
+    }
+
+    pub fn label(&self, namespace: &str, pod: usize) -> String {
+        let pod = self.server.get(&pod_path(namespace, pod));
+        pod["metadata"]["labels"]["kubervisor/traffic"].as_str().unwrap_or("-").to_owned()
+    }
+
+    /// The first `pods` of the namespace `orchard` that are out of traffic.
+    pub fn out(&self, pods: usize) -> Vec<usize> {
+        (0..pods).filter(|i| self.label("orchard", *i) != "yes").collect()
+    }
+
+    /// The most of them that were out at once within this time, looked at twice a second.
+    pub async fn most_out(&self, pods: usize, seconds: u64) -> usize {
+        let mut most = 0;
+        for _ in 0..seconds * 2 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            most = most.max(self.out(pods).len());
+        }
+        most
+    }
+}
+
+pub fn pod_path(namespace: &str, index: usize) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods/pear-{index}")
+}
+
+pub fn service_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/services/pears")
+}
+
+pub fn resource_path(namespace: &str) -> String {
+    format!("/apis/kubervisor.k8s.io/v1alpha1/namespaces/{namespace}/kubervisorservices/pick")
+}
+
+pub fn pod(namespace: &str, index: usize) -> Value {
+    json!({
+        "metadata": {
+            "name": format!("pear-{index}"), "namespace": namespace, "uid": format!("uid-{namespace}-{index}"),
+            "labels": {"app": "pear", "kubervisor/traffic": "yes"}, "annotations": {"theirs": "kept"},
+            "creationTimestamp": "2023-11-01T00:00:00Z",
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "pear", "controller": true}],
+        },
+        "spec": {"nodeName": "tree", "containers": [{"name": "main", "image": "pear:3"}]},
+        "status": {"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-01T00:00:00Z"}]},
+    })
+}
+
+pub fn service(namespace: &str, selector: &Value) -> Value {
+    json!({"metadata": {"name": "pears", "namespace": namespace, "uid": format!("uid-of-service-{namespace}")},
+        "spec": {"selector": selector}})
+}
+
+/// A KubervisorService with the original's reach: one answer is enough, and only the floor limits. `rule` goes over its
+/// breaker `errors`, which asks the page `errors` every 5 s.
+pub fn resource(namespace: &str, rule: &Value) -> Value {
+    let mut breaker = json!({"name": "errors", "customService": "source.test/errors", "evaluationPeriod": 5,
+        "confirm": {"anomalous": 1, "of": 1}});
+    merge(&mut breaker, rule);
+    json!({
+        "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService",
+        "metadata": {"name": "pick", "namespace": namespace, "uid": format!("uid-of-pick-{namespace}"), "generation": 1},
+        "spec": {
+            "service": "pears", "breakers": [breaker],
+            "limits": {"maxCutRatio": 100, "maxCutsPerPeriod": "100%", "maxAnomalousRatio": 100, "minCoverageRatio": 0},
+        },
+    })
+}
+
+/// A namespace with `pods` pods, their gated Service and its KubervisorService.
+pub fn orchard(server: &Server, namespace: &str, pods: usize, rule: &Value) {
+    (0..pods).for_each(|i| server.put(&pod_path(namespace, i), pod(namespace, i)));
+    server.put(
+        &service_path(namespace),
+        service(namespace, &json!({"app": "pear", "kubervisor/traffic": "yes"})),
+    );
+    server.put(&resource_path(namespace), resource(namespace, rule));
+}
+
+/// One namespace, `orchard`, and a controller that has started.
+pub fn one_orchard(pods: usize, rule: &Value) -> Stage {
+    let server = Server::default();
+    orchard(&server, "orchard", pods, rule);
+    Stage::start(&server)
+}

@@ -1,0 +1,247 @@
+//! A small API server in memory: objects, lists, watches, merge patches, evictions. Everything it was asked is kept.
+//! It has no faults of its own: `tests/simulation` has those.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::parts::{Flow, merge};
+
+/// What it was asked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: Method,
+    pub path: String,
+    pub media: String,
+    pub body: Value,
+    query: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// By path.
+    objects: BTreeMap<String, Value>,
+    /// Path of the list, kind of change, object.
+    log: Vec<(String, &'static str, Value)>,
+    asked: Vec<Asked>,
+    evictions_refused: bool,
+    lag: Duration,
+    version: u64,
+}
+
+/// A handle.
+#[derive(Clone, Default)]
+pub struct Server(Arc<Mutex<State>>, Arc<Notify>);
+
+impl tower_service::Service<Request<Body>> for Server {
+    type Response = Response<Flow>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Response<Flow>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let bytes = body.collect_bytes().await.unwrap_or_default();
+            let media = head.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let asked = Asked {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                media: media.to_owned(),
+                body: serde_json::from_slice(&bytes).unwrap_or_default(),
+                query: head.uri.query().unwrap_or_default().to_owned(),
+            };
+            server.lock().asked.push(asked.clone());
+            if asked.query.contains("watch=true") {
+                return Ok(Response::new(Flow(server.watch(&asked))));
+            }
+            let (code, value) = server.answer(&asked);
+            let piece = futures::stream::once(std::future::ready(Ok(Bytes::from(value.to_string()))));
+            let mut response = Response::new(Flow(piece.boxed()));
+            *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+            Ok(response)
+        })
+    }
+}
+
+fn list_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(list, _)| list)
+}
+
+/// Whether a list over all namespaces, or over one, has that object.
+fn holds(list: &str, path: &str) -> bool {
+    let own = list_of(path);
+    let Some((prefix, plural)) = list.rsplit_once('/') else { return false };
+    own == list || own.starts_with(&format!("{prefix}/namespaces/")) && own.ends_with(&format!("/{plural}"))
+}
+
+impl Server {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        self.lock().objects.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Makes or changes an object, as anybody may.
+    pub fn put(&self, path: &str, mut object: Value) {
+        let mut state = self.lock();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let former = state.objects.insert(path.to_owned(), object.clone());
+        let word = if former.is_some() { "MODIFIED" } else { "ADDED" };
+        state.log.push((path.to_owned(), word, object));
+        drop(state);
+        self.1.notify_waiters();
+    }
+
+    pub fn delete(&self, path: &str) {
+        let mut state = self.lock();
+        state.version += 1;
+        let mut last = state.objects.remove(path).unwrap();
+        last["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        state.log.push((path.to_owned(), "DELETED", last));
+        drop(state);
+        self.1.notify_waiters();
+    }
+
+    /// A person's edit of a resource: a merge patch and the next generation.
+    pub fn edit(&self, path: &str, patch: &Value) {
+        let mut object = self.get(path);
+        merge(&mut object, patch);
+        let generation = object["metadata"]["generation"].as_u64().unwrap_or(0);
+        object["metadata"]["generation"] = json!(generation + 1);
+        self.put(path, object);
+    }
+
+    /// Watches show everything so much later.
+    pub fn lag(&self, by: Duration) {
+        self.lock().lag = by;
+    }
+
+    /// As a disruption budget without room does.
+    pub fn refuse_evictions(&self) {
+        self.lock().evictions_refused = true;
+    }
+
+    /// Writes to pods, evictions included.
+    pub fn pod_writes(&self) -> Vec<Asked> {
+        let state = self.lock();
+        let writes = |asked: &&Asked| asked.method != Method::GET && asked.path.contains("/pods/");
+        state.asked.iter().filter(writes).cloned().collect()
+    }
+
+    fn answer(&self, asked: &Asked) -> (u16, Value) {
+        let path = asked.path.trim_end_matches("/status").to_owned();
+        match asked.method {
+            Method::GET if self.lock().objects.contains_key(&path) => (200, self.get(&path)),
+            Method::GET if path.ends_with("s") => {
+                let state = self.lock();
+                let items: Vec<_> =
+                    state.objects.iter().filter(|(at, _)| holds(&path, at)).map(|(_, o)| o.clone()).collect();
+                let meta = json!({"resourceVersion": state.version.to_string()});
+                (200, json!({"kind": "List", "apiVersion": "v1", "metadata": meta, "items": items}))
+            }
+            Method::PATCH => {
+                let mut object = self.get(&path);
+                let version = asked.body["metadata"]["resourceVersion"].clone();
+                if object.is_null() {
+                    return missing(&path);
+                }
+                if !version.is_null() && version != object["metadata"]["resourceVersion"] {
+                    return refusal(409, "Conflict", &path);
+                }
+                merge(&mut object, &asked.body);
+                self.put(&path, object);
+                (200, self.get(&path))
+            }
+            Method::POST if path.ends_with("/eviction") && self.lock().evictions_refused => {
+                refusal(429, "TooManyRequests", &path)
+            }
+            Method::POST => (201, asked.body.clone()),
+            _ => missing(&path),
+        }
+    }
+
+    /// A streamed list, or what came after a version, until its time is over.
+    fn watch(&self, asked: &Asked) -> BoxStream<'static, io::Result<Bytes>> {
+        let (server, list) = (self.clone(), asked.path.clone());
+        if asked.query.contains("sendInitialEvents") {
+            let state = self.lock();
+            let all = state.objects.iter().filter(|(at, _)| holds(&list, at));
+            let mut text: String = all.map(|(_, o)| line("ADDED", o)).collect();
+            text += &line(
+                "BOOKMARK",
+                &json!({"kind": "Bookmark", "apiVersion": "v1", "metadata": {"resourceVersion": state.version.to_string(),
+                    "annotations": {"k8s.io/initial-events-end": "true"}}}),
+            );
+            return futures::stream::once(std::future::ready(Ok(Bytes::from(text)))).boxed();
+        }
+        let of = |name: &str| {
+            asked.query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse::<u64>().ok()).unwrap()
+        };
+        let (from, end) =
+            (of("resourceVersion="), Instant::now() + Duration::from_secs(of("timeoutSeconds=")));
+        let later = |object: &Value| {
+            object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok()) > Some(from)
+        };
+        let at = self.lock().log.iter().position(|(_, _, object)| later(object));
+        let at = at.unwrap_or(self.lock().log.len());
+        futures::stream::unfold(at, move |at| {
+            let (server, list) = (server.clone(), list.clone());
+            async move {
+                loop {
+                    let grown = server.1.notified();
+                    let news = server.lock().log.get(at..).unwrap_or_default().to_vec();
+                    if !news.is_empty() {
+                        let lag = server.lock().lag;
+                        tokio::time::sleep(lag).await;
+                        let own = news.iter().filter(|(path, ..)| holds(&list, path));
+                        let text: String = own.map(|(_, word, object)| line(word, object)).collect();
+                        return Some((Ok(Bytes::from(text)), at + news.len()));
+                    }
+                    if tokio::time::timeout_at(end, grown).await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+fn line(word: &str, object: &Value) -> String {
+    format!("{}\n", json!({"type": word, "object": object}))
+}
+
+fn missing(path: &str) -> (u16, Value) {
+    refusal(404, "NotFound", path)
+}
+
+fn refusal(code: u16, reason: &str, path: &str) -> (u16, Value) {
+    let mut parts = path.rsplit('/');
+    let (name, kind) = (parts.next(), parts.next());
+    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let details = json!({"name": name, "kind": kind, "group": group});
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "reason": reason, "message": reason, "details": details}),
+    )
+}
