@@ -5,18 +5,7 @@
 
 use std::time::Duration;
 
-use crate::policy::ActivatorPolicy;
-
-/// How the cut time grows with strikes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Growth {
-    /// period
-    Constant,
-    /// period × strikes
-    Linear,
-    /// period × 2^(strikes − 1)
-    Exponential,
-}
+use crate::policy::{ActivatorPolicy, Growth};
 
 /// Cut time for the `strikes`-th cut (1 = the first): growth, ceiling, then the lower bound `shortest`, then up to
 /// `jitter_percent` on top.

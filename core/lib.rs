@@ -14,6 +14,7 @@
 //! - [`budget`]: the floor and what may still be spent, counted over the whole fleet.
 //! - [`breaker`] and [`activator`]: propose cuts, and restores, pauses and evictions.
 //! - [`gates`]: reasons to hold an action now.
+//! - [`input`]: all that a tick looks at.
 //! - [`mod@tick`]: repair, what is due, cuts; gives a [`plan`], whose post-conditions are asserted there. [`memory`] is
 //!   what it keeps for the next one.
 //! - [`notice`]: what happened, in words for people.
@@ -33,6 +34,7 @@ pub mod detector;
 pub mod elsewhere;
 pub mod fleet;
 pub mod gates;
+pub mod input;
 mod known;
 pub mod memory;
 pub mod notice;

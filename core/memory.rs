@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use crate::Now;
 use crate::activator::{activator_of, remaining};
 use crate::fleet::{Capacity, Member, count};
+use crate::input::Input;
 use crate::known::Known;
 use crate::probation::Returned;
 use crate::storm::Storm;
-use crate::tick::Input;
 use crate::traffic::{Cut, Move, Traffic};
 
 /// A return longer ago than this, read at start, is no news: settled and proven, or never to be.

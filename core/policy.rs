@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::backoff::Growth;
 use crate::detector::Detector;
 
 /// Age of a pod below which no relative detector compares it: a warming pod is no peer.
@@ -264,6 +263,17 @@ pub struct ActivatorPolicy {
     pub max_pause_count: u32,
     /// Evictions of the service within an hour.
     pub max_kills_per_hour: u32,
+}
+
+/// How the cut time grows with strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// period
+    Constant,
+    /// period × strikes
+    Linear,
+    /// period × 2^(strikes − 1)
+    Exponential,
 }
 
 impl ActivatorPolicy {

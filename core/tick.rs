@@ -11,12 +11,12 @@ use std::time::Duration;
 use crate::Now;
 use crate::budget::{Budget, Limit, floor, inert};
 use crate::elsewhere::Elsewhere;
-use crate::fleet::{Fleet, Member, Wish};
+use crate::fleet::{Member, Wish};
 use crate::gates::Gate;
+pub use crate::input::{Answer, Input};
 use crate::memory::Memory;
-use crate::plan::{Action, BreakerReport, Kill, Plan, Refusal, Remark, Report, What, Why};
-use crate::policy::{Mode, ServicePolicy};
-use crate::sample::Samples;
+use crate::plan::{Action, BreakerReport, Plan, Refusal, Remark, Report, What, Why};
+use crate::policy::Mode;
 use crate::traffic::{Cut, Move, Traffic};
 
 mod cuts;
@@ -28,36 +28,6 @@ const KILL_WINDOW: Duration = Duration::from_hours(1);
 /// A member that was never Ready counts for the repair of the floor only when it is this old: a fleet that grows
 /// under load must not get its bad pods back because the new ones are not up yet.
 const NEWBORN: Duration = Duration::from_mins(10);
-
-/// Everything that a tick looks at.
-#[derive(Debug)]
-pub struct Input<'a> {
-    /// All pods of the service, our writes in flight included.
-    pub fleet: &'a Fleet,
-    /// Breakers that have been answered since the last tick.
-    pub answers: &'a [Answer<'a>],
-    /// The last valid spec.
-    pub policy: &'a ServicePolicy,
-    /// Reasons to hold, of the service.
-    pub gates: &'a [Gate],
-    /// Evictions stored in the status.
-    pub kills: &'a [Kill],
-    /// The instant.
-    pub now: Now,
-    /// For jitter; the same over restarts.
-    pub seed: u64,
-}
-
-/// What came back for one breaker.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
-    /// Its name.
-    pub breaker: &'a str,
-    /// The samples, or `None` where the source failed.
-    pub samples: Option<&'a Samples>,
-    /// Activity, where the detector asks for it.
-    pub activity: Option<&'a Samples>,
-}
 
 /// Decides one tick.
 ///

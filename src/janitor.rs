@@ -14,9 +14,9 @@ use crate::api::Identity;
 use crate::cluster::apply::{Outcome, Writer};
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
+use crate::cluster::marked::Marked;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::{free, unheld};
-use crate::cluster::snapshot::Marked;
 use crate::cluster::{CallError, Clock};
 use crate::metrics::Metrics;
 

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Defaults, Identity, KubervisorService, KubervisorServiceStatus, parse};
-use crate::cluster::cache::Governor;
 use crate::cluster::call;
+use crate::cluster::index::Governor;
 use crate::cluster::mandate::Term;
 use crate::cluster::registry::Registry;
 use crate::cluster::slim::RawKubervisorService;

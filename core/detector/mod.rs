@@ -16,7 +16,6 @@ pub use range::Bounds;
 use std::collections::BTreeSet;
 
 use crate::fleet::{Fleet, Member};
-use crate::policy::BreakerPolicy;
 use crate::sample::{Reading, Row, Samples};
 use crate::verdict::{Evidence, Measure, Measured, Unknown};
 
@@ -79,7 +78,7 @@ impl Asked<'_> {
 pub fn judge(
     fleet: &Fleet,
     asked: Asked<'_>,
-    breaker: &BreakerPolicy,
+    rule: &Detector,
     warm: &dyn Fn(&Member) -> bool,
 ) -> Vec<Measure> {
     let of = |m: &Member| asked.samples.of(&fleet.namespace, &m.name);
@@ -88,7 +87,7 @@ pub fn judge(
         let one = |m| active(m, min).and_then(|()| comparable(m, of(m), warm(m)));
         fleet.members.iter().map(one).collect()
     };
-    let measures = match &breaker.detector {
+    let measures = match rule {
         Detector::Discrete(rule) => fleet.members.iter().map(|m| rule.judge(of(m))).collect(),
         Detector::Deviation(rule) => rule.judge(&compared(None)),
         Detector::Outlier(rule) => rule.judge(&compared(rule.min_activity)),

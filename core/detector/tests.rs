@@ -1,7 +1,7 @@
 //! `judge` over a fleet: who is busy enough to be judged, and what a partial answer is worth.
 
 use crate::detector::{Asked, Bounds, Detector, Direction, Outlier, judge};
-use crate::fixtures::{breaker, fleet_of_open, row};
+use crate::fixtures::{fleet_of_open, row};
 use crate::sample::{Row, Samples};
 use crate::verdict::{Measure, Unknown};
 
@@ -27,38 +27,38 @@ fn activity(of_first: Option<f64>, partial: bool) -> Samples {
     Samples::new(first.into_iter().chain(others).collect::<Vec<Row>>(), partial)
 }
 
-fn first(detector: Detector, activity: Option<&Samples>) -> Measure {
+fn first(detector: &Detector, activity: Option<&Samples>) -> Measure {
     let (fleet, values) = (fleet_of_open(5), values());
     let asked = Asked { samples: &values, activity };
-    judge(&fleet, asked, &breaker("slow", detector), &|_| true)[0]
+    judge(&fleet, asked, detector, &|_| true)[0]
 }
 
 #[test]
 fn a_pod_that_is_busy_enough_is_judged_by_both_rules() {
     for busy in [activity(Some(10.0), false), activity(Some(60.0), false)] {
-        assert!(first(range(Some(10.0)), Some(&busy)).unwrap().beyond);
-        assert!(first(outlier(Some(10.0)), Some(&busy)).unwrap().beyond);
+        assert!(first(&range(Some(10.0)), Some(&busy)).unwrap().beyond);
+        assert!(first(&outlier(Some(10.0)), Some(&busy)).unwrap().beyond);
     }
 }
 
 #[test]
 fn a_pod_that_is_idle_or_has_no_activity_at_all_is_unknown() {
     for idle in [activity(Some(9.99), false), activity(None, false)] {
-        assert_eq!(first(range(Some(10.0)), Some(&idle)), Err(Unknown::TooLittle));
-        assert_eq!(first(outlier(Some(10.0)), Some(&idle)), Err(Unknown::TooLittle));
+        assert_eq!(first(&range(Some(10.0)), Some(&idle)), Err(Unknown::TooLittle));
+        assert_eq!(first(&outlier(Some(10.0)), Some(&idle)), Err(Unknown::TooLittle));
     }
 }
 
 #[test]
 fn activity_that_is_no_number_is_unknown_by_its_name() {
     let broken = activity(Some(f64::NAN), false);
-    assert_eq!(first(range(Some(10.0)), Some(&broken)), Err(Unknown::NotANumber));
+    assert_eq!(first(&range(Some(10.0)), Some(&broken)), Err(Unknown::NotANumber));
 }
 
 #[test]
 fn a_rule_that_asks_for_no_activity_judges_idle_pods_too() {
-    assert!(first(range(None), None).unwrap().beyond);
-    assert!(first(outlier(None), None).unwrap().beyond);
+    assert!(first(&range(None), None).unwrap().beyond);
+    assert!(first(&outlier(None), None).unwrap().beyond);
 }
 
 #[test]
@@ -67,13 +67,13 @@ fn idle_pods_are_no_peers() {
     let (values, busy) =
         (values(), Samples::new(vec![row("pod-00", None, 60.0), row("pod-01", None, 60.0)], false));
     let asked = Asked { samples: &values, activity: Some(&busy) };
-    let measures = judge(&fleet, asked, &breaker("slow", outlier(Some(10.0))), &|_| true);
+    let measures = judge(&fleet, asked, &outlier(Some(10.0)), &|_| true);
     assert_eq!(measures[0], Err(Unknown::TooFewPeers));
 }
 
 #[test]
 fn a_partial_answer_about_activity_is_as_doubtful_as_one_about_values() {
     let partial = activity(Some(60.0), true);
-    assert_eq!(first(range(Some(10.0)), Some(&partial)), Err(Unknown::PartialAnswer));
-    assert_eq!(first(outlier(Some(10.0)), Some(&partial)), Err(Unknown::PartialAnswer));
+    assert_eq!(first(&range(Some(10.0)), Some(&partial)), Err(Unknown::PartialAnswer));
+    assert_eq!(first(&outlier(Some(10.0)), Some(&partial)), Err(Unknown::PartialAnswer));
 }

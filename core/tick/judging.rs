@@ -38,7 +38,8 @@ pub(super) fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> (Vec<Judg
         let window = breaker.range.saturating_add(breaker.scrape_interval);
         let old_enough = input.policy.limits.min_pod_age.max(window);
         let warm = |m: &Member| m.ready && memory.pod(m).ready_for(input.now.mono) >= old_enough;
-        let measures = judge(input.fleet, Asked { samples, activity: answer.activity }, breaker, &warm);
+        let measures =
+            judge(input.fleet, Asked { samples, activity: answer.activity }, &breaker.detector, &warm);
         remarks.extend(remarkable(input, memory, breaker, &measures));
         let verdicts = verdicts(input, memory, breaker, measures);
         judged.push(note(input, memory, breaker, verdicts));

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::access::{ADMIN, Access, CONTROLLER_MANAGER, KWOK, Tokens, write_private, write_signing_keys};
 use crate::audit::POLICY;
-use crate::cluster::Options;
 use crate::components::{self, KWOK_NODE, KWOK_STAGES, NODE};
 use crate::data_dir::DataDir;
+use crate::options::Options;
 use crate::ports::Port;
 use crate::process::{Process, ProcessSpec};
 use crate::tools::{self, Tool};

@@ -14,31 +14,8 @@ use serde_json::{Value, json};
 use crate::access::{Access, install_crypto, write_private};
 use crate::audit::Audit;
 use crate::boot::{self, Running, Site};
+use crate::options::Options;
 use crate::{components, reaper, runtime, wait};
-
-/// What a cluster should have.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Let kwok play the kubelet of the node [`KWOK_NODE`](crate::KWOK_NODE): pods bound to it get an address and become
-    /// Ready, and go when they are deleted or evicted. There is no scheduler, so a pod template has to say
-    /// `nodeName: kwok-node-0`; with the annotation `localcluster/ready: "false"` a pod runs without becoming Ready.
-    ///
-    /// On [`NODE`](crate::NODE), which is always there, nothing happens to a pod that the test does not do itself: it
-    /// patches the status, and a bound pod goes only when it is deleted with a grace period of 0.
-    pub kwok: bool,
-    /// Users besides `admin`, each with a token of its own and no rights until RBAC binds the *User* of that name.
-    pub actors: Vec<String>,
-    /// Where everything is written. `None`: a temporary folder that goes with the cluster. A folder given here must be
-    /// empty or absent, and is kept.
-    pub data_dir: Option<PathBuf>,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        let actors = ["controller", "observer", "human", "load"].map(str::to_owned).to_vec();
-        Options { kwok: false, actors, data_dir: None }
-    }
-}
 
 /// A running control plane on 127.0.0.1. Dropping it kills its processes and removes its folder; so does the end of this
 /// process, however it ends.

@@ -34,6 +34,7 @@ pub use service::{
 };
 pub use status::{
     BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,
+    stamp,
 };
 
 /// The API group of every kind of ours.

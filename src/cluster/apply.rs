@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::brake::{Brake, Braked, Counts};
-use super::cache::{Cache, Unlabelled};
+use super::cache::Cache;
 use super::mandate::{Mandate, Withheld};
 use super::slim::SlimPod;
-use super::snapshot::{Demands, NotSent};
+use super::unlabelled::Unlabelled;
+use super::writes::{Demands, NotSent};
 use super::{CallError, FIELD_MANAGER, call};
 use crate::api::{
     Cost, Identity, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch, priced,

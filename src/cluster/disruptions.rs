@@ -1,4 +1,4 @@
-//! PodDisruptionBudgets: what the index keeps of them, and what they have to spare.
+//! PodDisruptionBudgets: how far they are known, and what they have to spare.
 //!
 //! A pod that is cut stays Ready, so the budget's own controller still counts it. What it has to spare is therefore
 //! counted here, over all pods that it covers. A namespace whose budgets may not be read is not one without budgets.
@@ -8,91 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubervisor_core::fleet::DisruptionBudget;
-use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::cache::{Cache, Feed, Namespace, State};
-use super::feed::entry;
+use super::budget::{Budget, SlimBudget};
+use super::cache::Cache;
+use super::index::{Feed, Namespace, State, entry};
 use super::registry::scope_of;
-use super::selector::{Selector, SlimSelector};
-use super::slim::SlimMeta;
-use super::snapshot::{Within, is_ready_and_out};
-use super::watch::{Failure, Sink, Watched};
-
-/// A PodDisruptionBudget, as far as it is read.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SlimBudget {
-    /// Identity and generation.
-    pub metadata: SlimMeta,
-    /// What it covers.
-    #[serde(default)]
-    pub spec: SlimBudgetSpec,
-    /// What its controller counted.
-    #[serde(default)]
-    pub status: SlimBudgetStatus,
-}
-
-/// Its spec.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct SlimBudgetSpec {
-    /// Absent: no pod.
-    #[serde(default)]
-    pub selector: Option<SlimSelector>,
-}
-
-/// Its status.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimBudgetStatus {
-    #[allow(missing_docs)]
-    #[serde(default)]
-    pub current_healthy: i64,
-    #[allow(missing_docs)]
-    #[serde(default)]
-    pub desired_healthy: i64,
-    /// The generation that was counted for.
-    #[serde(default)]
-    pub observed_generation: i64,
-    /// Whether it could be counted.
-    #[serde(default)]
-    pub conditions: Vec<SlimBudgetCondition>,
-}
-
-/// A condition of a budget.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SlimBudgetCondition {
-    #[allow(missing_docs)]
-    #[serde(default)]
-    pub reason: String,
-}
-
-impl Watched for SlimBudget {
-    fn version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-}
-
-/// A PodDisruptionBudget in the index.
-#[derive(Debug)]
-pub struct Budget {
-    selector: Selector,
-    /// currentHealthy − desiredHealthy; `None` where its controller has not counted, or could not.
-    room: Option<i64>,
-    list: u32,
-}
-
-impl Budget {
-    fn read(object: SlimBudget, list: u32) -> Option<Self> {
-        let SlimBudgetStatus { current_healthy, desired_healthy, observed_generation, conditions } =
-            object.status;
-        let counted = observed_generation >= object.metadata.generation && observed_generation > 0;
-        // The numbers beside this reason are those of an earlier count.
-        let failed = conditions.iter().any(|c| c.reason == "SyncFailed");
-        let room = current_healthy.saturating_sub(desired_healthy);
-        let selector = Selector::read(object.spec.selector?);
-        Some(Self { selector, room: (counted && !failed).then_some(room), list })
-    }
-}
+use super::watch::{Failure, Sink};
+use super::within::{Within, is_ready_and_out};
 
 /// What to do where they may not be read.
 pub const FORBIDDEN: &str = "PodDisruptionBudgets may not be read: allow list and watch on poddisruptionbudgets (group \
@@ -145,7 +68,8 @@ impl Cache {
 pub(super) fn over(state: &State, within: &Within<'_>) -> Vec<DisruptionBudget> {
     let of = |(name, budget): (&Arc<str>, &Budget)| {
         let Budget { selector, .. } = budget;
-        let members = within.positions(|labels| selector.may_match(labels), |pod| selector.takes(pod));
+        let members =
+            within.positions(|labels| selector.may_match(labels), |pod| selector.takes(|key| pod.mark(key)));
         let spare = || spare(state, within.ns, budget);
         (!members.is_empty()).then(|| DisruptionBudget { name: Arc::clone(name), spare: spare(), members })
     };
@@ -157,7 +81,8 @@ fn spare(state: &State, ns: &Namespace, budget: &Budget) -> i64 {
     let Some(room) = budget.room else { return 0 };
     let sets = ns.sets.iter().filter(|(labels, _)| budget.selector.may_match(labels));
     let pods = sets.flat_map(|(_, names)| names).filter_map(|name| ns.pods.get(name));
-    let disrupted = pods.filter(|pod| budget.selector.takes(pod) && is_ready_and_out(state, pod));
+    let disrupted =
+        pods.filter(|pod| budget.selector.takes(|key| pod.mark(key)) && is_ready_and_out(state, pod));
     room.saturating_sub(i64::try_from(disrupted.count()).unwrap_or(i64::MAX))
 }
 
@@ -234,8 +159,8 @@ impl Sink<SlimBudget> for BudgetSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::snapshot::{Demands, NotSent};
     use crate::cluster::testing::{floor_of, governor, orchard, pod, service};
+    use crate::cluster::writes::{Demands, NotSent};
     use kubervisor_core::plan::{Action, What, Why};
     use kubervisor_core::policy::{Disruption, Limits};
     use serde_json::{Value, json};

@@ -3,15 +3,16 @@
 //! Takes objects as they come; gives records in as few bytes as they take, tells the owners whose pods changed, and
 //! queues pods that lack their label.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubervisor_core::fleet::Workload;
 use tokio::time::Instant;
 
-use super::cache::{Cache, Feed, LabelSet, Namespace, Pod, Service, State};
-use super::selector::ours;
+use super::cache::Cache;
+use super::index::{Feed, Namespace, Pod, Service, State, entry};
+use super::labels::{LabelSet, ours};
 use super::slim::{SlimMeta, SlimPod, SlimPodStatus, SlimService, SlimServiceSpec};
 use super::watch::{Failure, Sink};
 use crate::api::{Cost, Marks, Override, TrafficLabel, key};
@@ -96,18 +97,6 @@ impl State {
                 && ns.budgets.is_empty())
         });
     }
-}
-
-pub(super) fn entry<'a>(
-    namespaces: &'a mut BTreeMap<Arc<str>, Namespace>,
-    name: &str,
-) -> (Arc<str>, &'a mut Namespace) {
-    let name = match namespaces.get_key_value(name) {
-        Some((known, _)) => Arc::clone(known),
-        None => Arc::from(name),
-    };
-    let ns = namespaces.entry(Arc::clone(&name)).or_default();
-    (name, ns)
 }
 
 fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> Pod {
@@ -199,6 +188,20 @@ fn workload(meta: &SlimMeta) -> Workload {
         // A mirror pod's owner is its node.
         Some("DaemonSet" | "Node") => Workload::DaemonSet,
         Some(_) => Workload::Replaced,
+    }
+}
+
+impl Cache {
+    /// Where the watch of pods of one namespace, or of all, delivers.
+    #[must_use]
+    pub fn pods(self: &Arc<Self>, scope: Option<Arc<str>>) -> PodSink {
+        PodSink::new(Arc::clone(self), scope)
+    }
+
+    /// Where the watch of Services of one namespace, or of all, delivers.
+    #[must_use]
+    pub fn services(self: &Arc<Self>, scope: Option<Arc<str>>) -> ServiceSink {
+        ServiceSink::new(Arc::clone(self), scope)
     }
 }
 

@@ -1,24 +1,31 @@
 //! All that talks to Kubernetes.
 //!
-//! `watch` feeds `cache`; `snapshot` makes a Fleet of it, with our writes in flight from `assumed` laid over;
-//! `apply` carries a plan out; `status` and `events` tell of it; `release` gives pods back. `lease` holds the Lease by
-//! the rules of `election`; `mandate` is the right to act that follows, `takeover` what a successor reads first;
-//! `brake` bounds the cuts of all services together.
+//! - **The view**: `watch` feeds the `cache`, whose contents are the `index`; `snapshot` makes a Fleet of it, with our
+//!   writes in flight from `assumed` laid over; `within` and `disruptions` see members as rules of others do.
+//! - **The right**: `lease` holds the Lease by the rules of `election`; `mandate` is the right to act that follows,
+//!   `takeover` what a successor reads first; `brake` bounds the cuts of all services together.
+//! - **Writes**: `apply` carries a plan out, each as `writes` allows it; `release` gives pods back.
+//! - **Words**: `facts` become a `status` with its `conditions`, which `status_writer` writes when it matters; `events`.
 
 pub mod apply;
 pub mod assumed;
 pub mod brake;
+pub mod budget;
 pub mod cache;
+mod conditions;
 pub mod crd;
 pub mod disruptions;
 pub mod election;
 pub mod events;
+pub mod facts;
 pub mod feed;
+pub mod index;
+pub mod labels;
 pub mod lease;
 pub mod mandate;
+pub mod marked;
 pub mod registry;
 pub mod release;
-mod remarks;
 pub mod scope;
 pub mod secrets;
 pub mod selector;
@@ -26,11 +33,15 @@ pub mod server_addresses;
 pub mod slim;
 pub mod snapshot;
 pub mod status;
+pub mod status_writer;
 pub mod takeover;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unlabelled;
 pub mod watch;
+mod within;
 pub mod workloads;
+pub mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,11 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::cache::{LabelSet, Pod};
-use crate::api::{TrafficLabel, key};
-
-/// Stands for a traffic label that is kept as odd: no label may have this value, so it is there and equals none.
-const ODD: &str = "?";
+use super::labels::{LabelSet, ours, value};
 
 /// `matchLabels` and `matchExpressions`, as they come.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -80,9 +76,9 @@ impl Selector {
         self.plain.iter().all(|rule| rule.holds(value(labels, &rule.key)))
     }
 
-    /// The rest of the answer for a pod of such labels.
-    pub(super) fn takes(&self, pod: &Pod) -> bool {
-        self.marks.iter().all(|rule| rule.holds(mark(pod, &rule.key)))
+    /// The rest of the answer for a pod of such labels: what it carries of ours, by key.
+    pub(super) fn takes<'a>(&self, mark: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.marks.iter().all(|rule| rule.holds(mark(&rule.key)))
     }
 }
 
@@ -106,27 +102,6 @@ impl Rule {
             Test::Absent => value.is_none(),
             Test::Unknown => true,
         }
-    }
-}
-
-/// Whether we write this label: it is no part of a [`LabelSet`].
-#[must_use]
-pub fn ours(label: &str) -> bool {
-    matches!(label, key::TRAFFIC | key::NAME | key::STRATEGY)
-}
-
-/// The value of a label in a set, which is sorted by key.
-#[must_use]
-pub fn value<'a>(labels: &'a LabelSet, key: &str) -> Option<&'a str> {
-    labels.binary_search_by(|(have, _)| (**have).cmp(key)).ok().map(|at| &*labels[at].1)
-}
-
-fn mark<'a>(pod: &'a Pod, label: &str) -> Option<&'a str> {
-    match label {
-        key::TRAFFIC if pod.traffic == TrafficLabel::Odd => Some(ODD),
-        key::TRAFFIC => pod.traffic.value(),
-        key::NAME => pod.marks.as_ref()?.name.as_deref(),
-        _ => pod.marks.as_ref()?.strategy.as_deref(),
     }
 }
 

@@ -1,22 +1,18 @@
 //! Cache and writes in flight to the fleet of one KubervisorService, at one instant.
-//!
-//! Also the two questions that are asked under the same lock as they are answered: may this write be sent now, and
-//! which pods are ours to give back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kubervisor_core::elsewhere::Elsewhere;
 use kubervisor_core::fleet::{Fleet, Member, Neighbour};
-use kubervisor_core::plan::{Action, Why};
-use kubervisor_core::policy::Limits;
-use kubervisor_core::traffic::{Move, Traffic};
+use kubervisor_core::traffic::Traffic;
 
-use super::cache::{Cache, Governor, LabelSet, Namespace, Pod, Service, State};
+use super::cache::Cache;
 use super::disruptions;
-use super::mandate::Withheld;
-use super::slim::SlimPod;
-use crate::api::{Cost, TrafficLabel, key, traffic};
+use super::index::{Governor, Namespace, Pod, Service, State};
+use super::labels::LabelSet;
+use super::marked::{Marked, marked};
+use super::within::{Within, traffic_of};
+use crate::api::key;
 
 /// What one KubervisorService sees.
 #[derive(Debug)]
@@ -102,61 +98,6 @@ impl ServiceView {
     }
 }
 
-/// Why a write was not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotSent {
-    /// The pod is gone, is another one, or has changed since the decision.
-    Changed,
-    /// A write of ours to this pod is not settled yet.
-    InFlight,
-    /// Too many writes were under way for too long; the decision is old by now.
-    Late,
-    /// The controller ends, or begins anew with another scope.
-    Ending,
-    /// Not exactly one KubervisorService governs it.
-    Contested,
-    /// This process may not act, or not so.
-    Withheld(Withheld),
-    /// A disruption budget, a node or another Service cannot spare the pod any more.
-    Elsewhere(Why),
-    /// As many cuts over all services as there may be within a minute.
-    ClusterStorm,
-    /// The fleet as it stands now has too few serving pods.
-    Floor {
-        /// Members that would serve.
-        serving: u32,
-        /// Members that must.
-        floor: u32,
-    },
-}
-
-/// What must hold after a write that takes traffic away, tested once more as it is sent.
-#[derive(Clone, Copy)]
-pub struct Demands<'a> {
-    /// The floor for a fleet of a size.
-    pub floor: &'a (dyn Fn(u32) -> u32 + Sync),
-    /// Of the policy.
-    pub limits: &'a Limits,
-}
-
-impl Demands<'_> {
-    fn allow(&self, fleet: &Fleet, action: &Action) -> Result<(), NotSent> {
-        let member = fleet.member(&action.uid).ok_or(NotSent::Changed)?;
-        let serving = fleet.count(Member::serving) - u32::from(member.serving());
-        let floor = (self.floor)(fleet.size());
-        if serving < floor {
-            return Err(NotSent::Floor { serving, floor });
-        }
-        // What is out already is counted there: only a cut takes more. Another owner may have spent the same since the
-        // decision, where a disruption budget lies over the pods of both.
-        let refusal = match action.what.step() {
-            Move::Cut => Elsewhere::of(fleet, self.limits).refusal(member),
-            Move::Restore | Move::Pause | Move::Evict | Move::Forgive => None,
-        };
-        refusal.map_or(Ok(()), |why| Err(NotSent::Elsewhere(why)))
-    }
-}
-
 impl Cache {
     /// What the KubervisorService `uid` sees now; `None` where it is not governed here.
     #[must_use]
@@ -183,167 +124,10 @@ impl Cache {
         let selector = service.selector.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         Some(View { service: seen, fleet, conflict, elders, unlabelled, why, marked, selector })
     }
-
-    /// Takes note of a write and lets it be sent, or says why not.
-    ///
-    /// The test and the note are one step under the lock: no answer of the watch and no other write can come
-    /// between what was counted and what is sent.
-    ///
-    /// # Errors
-    /// Why the write must not be sent; nothing is noted then.
-    pub fn begin(
-        &self,
-        namespace: &str,
-        governor: &str,
-        action: &Action,
-        demands: &Demands<'_>,
-    ) -> Result<(), NotSent> {
-        let mut state = self.lock();
-        let step = action.what.step();
-        let ns = state.namespaces.get(namespace).ok_or(NotSent::Changed)?;
-        let pod = ns.pods.get(&action.pod).ok_or(NotSent::Changed)?;
-        if pod.uid != action.uid || pod.version != action.resource_version || pod.version == 0 {
-            return Err(NotSent::Changed);
-        }
-        if state.assumed.of(&action.uid).is_some() {
-            return Err(NotSent::InFlight);
-        }
-        if step.spends() {
-            let mut governing = ns.governing(&pod.labels);
-            if !(governing.next().is_some_and(|(uid, _)| **uid == *governor) && governing.next().is_none()) {
-                return Err(NotSent::Contested);
-            }
-            let named = &ns.governors.get(governor).ok_or(NotSent::Changed)?.service;
-            let service = ns.services.get(named).ok_or(NotSent::Changed)?;
-            demands.allow(&fleet(&state, ns, namespace, named, service), action)?;
-        }
-        let begun = state.assumed.begin(&action.uid, step, action.resource_version);
-        if begun { Ok(()) } else { Err(NotSent::InFlight) }
-    }
-
-    /// The server said for sure that a write was not carried out.
-    pub fn refused(&self, uid: &str) {
-        self.lock().assumed.refused(uid);
-    }
-
-    /// Nobody knows how a write ended.
-    pub fn doubt(&self, uid: &str) {
-        self.lock().assumed.doubt(uid);
-    }
-
-    /// Writes of which nobody knows how they ended: they may be carried out yet.
-    #[must_use]
-    pub fn doubtful(&self) -> usize {
-        self.lock().assumed.doubtful()
-    }
-
-    /// What the server itself said of a pod, where it is newer than what the watch has shown.
-    pub fn learn(&self, pod: SlimPod) {
-        let mut state = self.lock();
-        let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
-        let known = state.namespaces.get(namespace.as_str()).and_then(|ns| ns.pods.get(name.as_str()));
-        let version: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
-        let Some(list) = known.filter(|known| known.version < version).map(|known| known.list) else {
-            return;
-        };
-        // What the server was asked for says nothing of the watch.
-        state.assumed.acknowledge(&pod.metadata.uid, None);
-        state.apply_pod(pod, list);
-        let learned =
-            state.namespaces.get_mut(namespace.as_str()).and_then(|ns| ns.pods.get_mut(name.as_str()));
-        learned.into_iter().for_each(|pod| pod.learned = true);
-    }
-
-    /// The server itself has no such pod any more.
-    pub fn learn_gone(&self, namespace: &str, uid: &str) {
-        let mut state = self.lock();
-        let found = state.namespaces.get(namespace).and_then(|ns| {
-            ns.pods.iter().find(|(_, pod)| *pod.uid == *uid).map(|(name, _)| name.to_string())
-        });
-        if let Some(name) = found {
-            state.delete_pod(namespace, &name);
-        }
-        state.assumed.gone(uid);
-    }
-
-    /// Whose deletion cost a pod carries. For a write that has begun: should the pod change meanwhile, the server refuses
-    /// it for the version that it was decided on.
-    #[must_use]
-    pub fn cost(&self, namespace: &str, pod: &str) -> Cost {
-        let state = self.lock();
-        let pod = state.namespaces.get(namespace).and_then(|ns| ns.pods.get(pod));
-        pod.map(|pod| pod.cost).unwrap_or_default()
-    }
-
-    /// Whether the write that was decided on this version is still unsettled; a later one to the same pod is not it.
-    #[must_use]
-    pub fn in_flight(&self, uid: &str, base: u64) -> bool {
-        self.lock().assumed.of(uid).is_some_and(|write| write.base == base)
-    }
-
-    /// Pods that carry our mark, with what is known of who governs them.
-    #[must_use]
-    pub fn marked(&self) -> Vec<Marked> {
-        let state = self.lock();
-        let mut found = Vec::new();
-        for (namespace, ns) in &state.namespaces {
-            for name in &ns.marked {
-                let Some(pod) = ns.pods.get(name) else { continue };
-                found.push(marked(&state, namespace, ns, name, pod));
-            }
-        }
-        found
-    }
 }
 
-/// A pod that carries our mark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marked {
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its uid.
-    pub uid: Arc<str>,
-    /// resourceVersion.
-    pub version: u64,
-    /// A KubervisorService whose Service reaches it: its owner looks after it.
-    pub governed: bool,
-    /// The name in its mark.
-    pub by: Option<Arc<str>>,
-    /// There is a KubervisorService of that name.
-    pub by_exists: bool,
-    /// That one's Service is not there at all. Where the mark has no name: the Service of any in the namespace.
-    pub service_missing: bool,
-    /// A write of ours is under way.
-    pub in_flight: bool,
-    /// In traffic, with our marks still on it: a person put it back.
-    pub opened_by_hand: bool,
-}
-
-fn marked(state: &State, namespace: &Arc<str>, ns: &Namespace, name: &Arc<str>, pod: &Pod) -> Marked {
-    let by = pod.marks.as_ref().and_then(|m| m.name.clone());
-    let owner = by.as_ref().and_then(|by| ns.governors.values().find(|g| g.name == *by));
-    let lost = |g: &Governor| !ns.services.contains_key(&g.service);
-    let service_missing = match &by {
-        Some(_) => owner.is_some_and(lost),
-        None => ns.governors.values().any(lost),
-    };
-    Marked {
-        namespace: Arc::clone(namespace),
-        name: Arc::clone(name),
-        uid: Arc::clone(&pod.uid),
-        version: pod.version,
-        governed: ns.governing(&pod.labels).next().is_some(),
-        by_exists: owner.is_some(),
-        service_missing,
-        in_flight: state.assumed.of(&pod.uid).is_some(),
-        opened_by_hand: pod.opened_by_hand(),
-        by,
-    }
-}
-
-fn fleet(state: &State, ns: &Namespace, namespace: &str, name: &str, service: &Service) -> Fleet {
+/// What is behind one Service, with our writes laid over.
+pub(super) fn fleet(state: &State, ns: &Namespace, namespace: &str, name: &str, service: &Service) -> Fleet {
     let members = members(state, ns, service);
     let within = Within::new(ns, service, &members);
     let disruptions = disruptions::over(state, &within);
@@ -380,35 +164,6 @@ fn member(state: &State, service: &Service, name: &Arc<str>, pod: &Pod) -> Membe
     }
 }
 
-/// The members of a fleet by their label sets, for rules of others that select some of them.
-pub(super) struct Within<'a> {
-    pub(super) ns: &'a Namespace,
-    members: &'a [Member],
-    sets: Vec<(&'a LabelSet, &'a BTreeSet<Arc<str>>)>,
-}
-
-impl<'a> Within<'a> {
-    fn new(ns: &'a Namespace, service: &Service, members: &'a [Member]) -> Self {
-        Self { ns, members, sets: ns.sets_of(&service.selector).collect() }
-    }
-
-    /// Positions of the members that have such labels and are such pods, rising. Most rules of others select none of
-    /// the few label sets, so that no pod is looked at.
-    pub(super) fn positions(
-        &self,
-        labels: impl Fn(&LabelSet) -> bool,
-        takes: impl Fn(&Pod) -> bool,
-    ) -> Vec<u32> {
-        let sets = self.sets.iter().filter(|(set, _)| labels(set));
-        let names = sets.flat_map(|(_, names)| names.iter());
-        let taken = names.filter(|name| self.ns.pods.get(*name).is_some_and(&takes));
-        let position = |name| self.members.binary_search_by(|m| m.name.cmp(name)).ok();
-        let mut found: Vec<_> = taken.filter_map(position).filter_map(|at| u32::try_from(at).ok()).collect();
-        found.sort_unstable();
-        found
-    }
-}
-
 /// Other Services behind the same gate: those that send traffic to `yes`.
 fn neighbours(state: &State, within: &Within<'_>, own: &str) -> Vec<Neighbour> {
     let gated = |(name, s): &(&Arc<str>, &Service)| &***name != own && s.key.as_deref() == Some(key::YES);
@@ -425,25 +180,8 @@ fn neighbours(state: &State, within: &Within<'_>, own: &str) -> Vec<Neighbour> {
     within.ns.services.iter().filter(gated).filter_map(of).collect()
 }
 
-/// Ready, and yet kept from traffic: who counts Ready pods counts it.
-pub(super) fn is_ready_and_out(state: &State, pod: &Pod) -> bool {
-    let marked = match traffic_of(pod) {
-        Traffic::Cut(_) | Traffic::KeptOut | Traffic::CutByHand | Traffic::Paused => true,
-        Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => false,
-    };
-    let in_flight = || state.assumed.of(&pod.uid).is_some_and(|write| write.step.spends());
-    pod.ready && !pod.terminating && (marked || in_flight())
-}
-
 fn label(labels: &LabelSet, key: &str) -> Option<Arc<str>> {
     labels.binary_search_by(|(have, _)| (**have).cmp(key)).ok().map(|at| Arc::clone(&labels[at].1))
-}
-
-fn traffic_of(pod: &Pod) -> Traffic {
-    match pod.traffic {
-        TrafficLabel::Absent if pod.unlabelled_by_hand => Traffic::CutByHand,
-        label => traffic(label, pod.marks.as_deref()),
-    }
 }
 
 /// The oldest other governor that reaches one of these pods.
@@ -467,87 +205,13 @@ fn elders(ns: &Namespace, uid: &str, own: &Governor, service: &Service) -> BTree
     pods.map(|pod| Arc::clone(&pod.uid)).collect()
 }
 
-/// What a cut in flight does to the sums, for the tests of this file.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{floor_of, governor, orchard, pod, service};
+    use crate::cluster::testing::{floor_of, governor, orchard, pause, pod, service};
     use crate::cluster::watch::Sink;
     use kubervisor_core::fleet::Wish;
-    use kubervisor_core::plan::{RestoreReason, What};
     use serde_json::{Value, json};
-    use std::time::Duration;
-
-    fn pause(name: &str, version: u64) -> Action {
-        Action {
-            pod: name.into(),
-            uid: format!("uid-of-{name}").into(),
-            resource_version: version,
-            what: What::Pause { breaker: None, strikes: 1 },
-        }
-    }
-
-    #[test]
-    fn a_write_that_would_break_the_floor_of_the_view_at_hand_is_not_sent() {
-        let cache = orchard(3);
-        let send = |name| cache.begin("orchard", "k1", &pause(name, 7), &floor_of!(2));
-        assert_eq!(send("pear-0"), Ok(()));
-        assert_eq!(send("pear-1"), Err(NotSent::Floor { serving: 1, floor: 2 }));
-        cache.refused("uid-of-pear-0");
-        assert_eq!(send("pear-1"), Ok(()));
-    }
-
-    #[test]
-    fn a_write_decided_on_another_version_or_another_pod_is_not_sent() {
-        let cache = orchard(3);
-        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 6), &floor_of!(1)), Err(NotSent::Changed));
-        assert_eq!(cache.begin("orchard", "k1", &pause("plum-0", 7), &floor_of!(1)), Err(NotSent::Changed));
-    }
-
-    #[test]
-    fn a_restore_needs_no_floor_and_a_second_write_waits_for_the_first() {
-        let cache = orchard(1);
-        let restore = Action {
-            what: What::Restore { reason: RestoreReason::Due, strikes: None },
-            ..pause("pear-0", 7)
-        };
-        assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Ok(()));
-        assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Err(NotSent::InFlight));
-        cache.pods(None).apply(pod("pear-0", 8, "yes"));
-        assert!(!cache.in_flight("uid-of-pear-0", 7));
-    }
-
-    #[test]
-    fn an_event_that_is_late_does_not_undo_what_the_server_said_meanwhile() {
-        let cache = orchard(2);
-        assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 7), &floor_of!(1)), Ok(()));
-        cache.learn(pod("pear-0", 9, "pause"));
-        assert!(!cache.in_flight("uid-of-pear-0", 7));
-        let serving = || cache.view("orchard", "k1").unwrap().fleet.count(Member::serving);
-        cache.pods(None).apply(pod("pear-0", 8, "yes"));
-        assert_eq!(serving(), 1);
-        cache.pods(None).apply(pod("pear-0", 9, "pause"));
-        cache.pods(None).apply(pod("pear-0", 3, "yes"));
-        assert_eq!(serving(), 2, "the store went back");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_watch_is_timed_from_the_acknowledgement_to_the_event_and_not_by_what_was_asked_for() {
-        let cache = orchard(3);
-        let begin = |name| assert_eq!(cache.begin("orchard", "k1", &pause(name, 7), &floor_of!(0)), Ok(()));
-        begin("pear-0");
-        cache.acknowledged("uid-of-pear-0");
-        tokio::time::advance(Duration::from_secs(3)).await;
-        cache.pods(None).apply(pod("pear-0", 8, "pause"));
-        begin("pear-1");
-        cache.pods(None).apply(pod("pear-1", 8, "pause"));
-        cache.acknowledged("uid-of-pear-1");
-        begin("pear-2");
-        cache.acknowledged("uid-of-pear-2");
-        cache.learn(pod("pear-2", 8, "pause"));
-        assert_eq!(cache.take_delays(), [Duration::from_secs(3), Duration::ZERO]);
-        assert!(cache.take_delays().is_empty());
-    }
 
     #[test]
     fn a_service_without_the_key_reaches_every_ready_pod_whatever_its_label() {
@@ -602,32 +266,6 @@ mod tests {
     }
 
     #[test]
-    fn a_service_whose_key_has_another_value_governs_nobody() {
-        let cache = orchard(1);
-        let governed = || {
-            let mut cut = pod("pear-0", 8, "no");
-            cut.metadata.annotations.insert("breaker/breakAt".into(), "2018-09-12T08:00:00Z".into());
-            cache.pods(None).apply(cut);
-            cache.marked()[0].governed
-        };
-        assert!(governed());
-        cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "never"})));
-        assert!(!governed());
-    }
-
-    #[test]
-    fn a_mark_without_a_name_waits_for_any_service_that_is_missing() {
-        let cache = orchard(0);
-        let mut cut = pod("plum-0", 8, "no");
-        cut.metadata.labels.insert("app".into(), "plum".into());
-        cut.metadata.annotations.insert("breaker/breakAt".into(), "2018-09-12T08:00:00Z".into());
-        cache.pods(None).apply(cut);
-        assert!(!cache.marked()[0].service_missing);
-        cache.govern("orchard", "k2", governor("other", "not-there", 6));
-        assert!(cache.marked()[0].service_missing);
-    }
-
-    #[test]
     fn same_named_resources_in_two_namespaces_do_not_meet() {
         let cache = orchard(2);
         let mut elsewhere = pod("pear-0", 7, "yes");
@@ -638,19 +276,6 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_drops_what_vanished_meanwhile_and_settles_its_writes() {
-        let cache = orchard(2);
-        cache.begin("orchard", "k1", &pause("pear-0", 7), &floor_of!(1)).unwrap();
-        let mut sink = cache.pods(None);
-        sink.begin();
-        sink.apply(pod("pear-1", 7, "yes"));
-        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 2);
-        sink.end();
-        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members.len(), 1);
-        assert!(!cache.in_flight("uid-of-pear-0", 7));
-    }
-
-    #[test]
     fn a_label_taken_away_by_hand_is_a_cut_by_hand() {
         let cache = orchard(1);
         let mut bare = pod("pear-0", 8, "yes");
@@ -658,17 +283,6 @@ mod tests {
         cache.pods(None).apply(bare);
         assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members[0].traffic, Traffic::CutByHand);
         assert!(cache.take_unlabelled(9).is_empty());
-    }
-
-    #[test]
-    fn a_new_pod_of_a_gated_service_waits_for_its_label_with_or_without_a_governor() {
-        let cache = orchard(1);
-        cache.ungovern("orchard", "k1");
-        let mut born = pod("pear-9", 8, "yes");
-        born.metadata.labels.remove("kubervisor/traffic");
-        cache.pods(None).apply(born);
-        let names: Vec<_> = cache.take_unlabelled(9).into_iter().map(|u| u.name.to_string()).collect();
-        assert_eq!(names, ["pear-9"]);
     }
 
     /// The only member of an orchard whose pod has these parts on top of its usual ones.

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubervisor_core::budget::Budget;
-use kubervisor_core::plan::Report;
+use kubervisor_core::plan::{Action, Report, What};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::cache::{Cache, Governor};
+use super::cache::Cache;
+use super::facts::Facts;
+use super::index::Governor;
 use super::slim::{SlimPod, SlimService};
+use super::snapshot::ServiceView;
 use super::watch::Sink;
+use crate::api::KubervisorServiceStatus;
 
 pub fn pod(name: &str, version: u64, label: &str) -> SlimPod {
     serde_json::from_value(json!({
@@ -67,10 +71,42 @@ pub fn orchard(pods: usize) -> Arc<Cache> {
 /// The demands of a policy with this floor, whatever the size of the fleet, and else the usual limits.
 macro_rules! floor_of {
     ($floor:expr) => {
-        $crate::cluster::snapshot::Demands {
+        $crate::cluster::writes::Demands {
             floor: &|_| $floor,
             limits: &kubervisor_core::policy::Limits::default(),
         }
     };
 }
 pub(crate) use floor_of;
+
+pub(crate) fn facts<'a>(errors: &'a [String], failing: &'a [(String, String)]) -> Facts<'a> {
+    Facts {
+        generation: Some(3),
+        disabled: false,
+        errors,
+        notes: &[],
+        service: ServiceView::Usable { activated: true },
+        unlabelled: 0,
+        looked: None,
+        report: None,
+        failing,
+        doubts: &[],
+        cut: vec![],
+        recent: vec![],
+        kills: vec![],
+        now: Timestamp::from_second(1_700_000_000).unwrap(),
+    }
+}
+
+pub(crate) fn status_of<'a>(status: &'a KubervisorServiceStatus, type_: &str) -> &'a str {
+    &status.conditions.iter().find(|c| c.type_ == type_).unwrap().status
+}
+
+pub fn pause(name: &str, version: u64) -> Action {
+    Action {
+        pod: name.into(),
+        uid: format!("uid-of-{name}").into(),
+        resource_version: version,
+        what: What::Pause { breaker: None, strikes: 1 },
+    }
+}

@@ -16,10 +16,12 @@ use tokio::time::Instant;
 
 use super::Owner;
 use super::breaker::Answered;
+use crate::api::stamp;
 use crate::cluster::CallError;
 use crate::cluster::apply::Outcome;
-use crate::cluster::snapshot::{Demands, Marked, NotSent};
-use crate::cluster::status::{RECENT_MAX, stamp};
+use crate::cluster::marked::Marked;
+use crate::cluster::status::RECENT_MAX;
+use crate::cluster::writes::{Demands, NotSent};
 
 /// Actions of one service on their way at once; the writer bounds them over all services.
 const AT_ONCE: usize = 4;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use kubervisor_core::plan::{Action, Kill};
 
 use crate::api::KillStatus;
-use crate::cluster::status::{KILLS_MAX, stamp};
+use crate::api::stamp;
+use crate::cluster::status::KILLS_MAX;
 
 /// A record is kept a little longer than it counts, by the clock that cannot be moved: forgotten early, it would
 /// leave room for one more eviction.

@@ -44,10 +44,11 @@ use crate::cluster::cache::Cache;
 use crate::cluster::disruptions;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
+use crate::cluster::marked::Marked;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::free;
-use crate::cluster::snapshot::{Marked, ServiceView, View};
-use crate::cluster::status::StatusWriter;
+use crate::cluster::snapshot::{ServiceView, View};
+use crate::cluster::status_writer::StatusWriter;
 use crate::metrics::Metrics;
 use crate::sources::{Source, SourceError};
 

@@ -16,9 +16,12 @@ use kubervisor_core::traffic::Traffic;
 use super::Owner;
 use super::checked::Known;
 use crate::api::CutStatus;
+use crate::api::stamp;
 use crate::cluster::disruptions;
+use crate::cluster::facts::Facts;
 use crate::cluster::snapshot::{ServiceView, View};
-use crate::cluster::status::{Facts, RETRY, compose, stamp};
+use crate::cluster::status::compose;
+use crate::cluster::status_writer::RETRY;
 
 /// A service that has just started says nothing of itself before it knows something, for this long.
 const FIRST_WORD: Duration = Duration::from_secs(10);

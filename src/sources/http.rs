@@ -5,13 +5,14 @@ use std::io;
 use std::sync::Arc;
 
 use kubervisor_core::sample::{Row, Samples};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use reqwest::header::{CONTENT_ENCODING, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::address::{AsNamed, Forbidden, Guard};
+use super::address::Forbidden;
+use super::connector::Connector;
 use super::json::Parsed;
 use super::logins::{Logins, Session};
 use super::{Answer, Endpoint, SourceError, SourceOptions};
@@ -67,7 +68,7 @@ impl Http {
     pub(super) fn client(&self, endpoint: &Endpoint) -> Result<&Client, SourceError> {
         match endpoint.ip().map(|ip| self.connector.guard.check(ip)) {
             Some(Err(Forbidden(ip))) => Err(SourceError::Forbidden(ip)),
-            Some(Ok(())) | None => Ok(&self.connector.plain),
+            Some(Ok(())) | None => Ok(self.connector.plain()),
         }
     }
 
@@ -153,60 +154,6 @@ impl Body {
             tokio::task::spawn_blocking(work).await.map_err(|_| SourceError::Lost)?
         }
     }
-}
-
-/// Makes clients that follow no redirect, ask no proxy and connect to no address that may not be asked.
-#[derive(Debug, Clone)]
-pub(super) struct Connector {
-    guard: Guard,
-    idle: usize,
-    /// One client for all who need nothing special.
-    plain: Client,
-}
-
-impl Connector {
-    pub(super) fn new(options: &SourceOptions) -> Result<Self, reqwest::Error> {
-        let guard = Guard::new(options.allow_loopback, &options.refused_addresses);
-        let idle = options.max_in_flight_per_endpoint;
-        let plain = builder(idle).dns_resolver(guard.clone()).build().or_else(|error| {
-            // An image without CA certificates: plain HTTP must work all the same.
-            tracing::warn!(%error, "no certificate authorities found: sources can only be asked over plain http");
-            builder(idle).dns_resolver(guard.clone()).tls_certs_only([]).build()
-        })?;
-        Ok(Self { guard, idle, plain })
-    }
-
-    pub(super) fn plain(&self) -> Client {
-        self.plain.clone()
-    }
-
-    /// For a client of its own. With `host`, every name is found there.
-    pub(super) fn builder(&self, host: Option<&str>) -> ClientBuilder {
-        match host {
-            None => builder(self.idle).dns_resolver(self.guard.clone()),
-            Some(host) => {
-                let host = host.trim_matches(['[', ']']).to_owned();
-                // HTTP/2 has no Host header beside the name that it connects by.
-                builder(self.idle).dns_resolver(AsNamed { guard: self.guard.clone(), host }).http1_only()
-            }
-        }
-    }
-}
-
-fn builder(idle: usize) -> ClientBuilder {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    Client::builder()
-        .user_agent(concat!("kubervisor/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .redirect(redirect::Policy::none())
-        // A proxy would resolve names itself, out of the guard's sight.
-        .no_proxy()
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        .pool_max_idle_per_host(idle)
 }
 
 /// The status of an answer that is not read as one.

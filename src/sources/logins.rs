@@ -14,7 +14,7 @@ use reqwest::{Certificate, Client, Identity, Url};
 use tokio::time::Instant;
 
 use super::access::{Access, AccessError, Login, Piece, Secret, Secrets, Unread};
-use super::http::Connector;
+use super::connector::Connector;
 use super::{Endpoint, SourceError};
 
 /// Between two looks at a Secret that works: 5,000 services with one each make 17 reads a second.
@@ -200,7 +200,7 @@ impl Logins {
         if let Some(login) = &access.login {
             headers.insert(AUTHORIZATION, authorization(login, &pieces)?);
         }
-        let mut session = Session { client: self.connector.plain(), headers, base, pieces };
+        let mut session = Session { client: self.connector.plain().clone(), headers, base, pieces };
         if access.tls != super::access::Tls::default() {
             self.secure(endpoint, access, &mut session)?;
         }

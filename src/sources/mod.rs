@@ -23,6 +23,7 @@ mod access;
 mod address;
 mod ask;
 mod confine;
+mod connector;
 mod custom;
 mod endpoint;
 mod error;

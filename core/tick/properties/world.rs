@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Now;
-use crate::backoff::{Growth, longest};
+use crate::backoff::longest;
 use crate::budget::large_enough;
 use crate::fixtures::{apply, at, breaker, cut_by, deviation, discrete, fleet_of, now, open, policy_of, row};
 use crate::fleet::{CAPACITY_MEMORY, Member, Workload};
 use crate::gates::Gate;
 use crate::memory::Memory;
 use crate::plan::{Action, Kill, Plan, What};
+use crate::policy::Growth;
 use crate::policy::{
     ActivatorMode, ActivatorPolicy, BreakerPolicy, Confirm, CutsPerPeriod, FloorPolicy, Mode, ServicePolicy,
 };

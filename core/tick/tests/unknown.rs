@@ -16,7 +16,7 @@ fn verdict(scene: &mut Scene, mut of_pod: Vec<Row>, others: f64, partial: bool) 
     let fleet = crate::fixtures::fleet_of(scene.members.clone());
     let old = |m: &Member| m.ready_for(scene.now.wall) >= MIN_POD_AGE;
     let asked = Asked { samples: &samples, activity: None };
-    Verdict::of(judge(&fleet, asked, &scene.policy.breakers[0], &old)[0], false)
+    Verdict::of(judge(&fleet, asked, &scene.policy.breakers[0].detector, &old)[0], false)
 }
 
 fn counts(of_pod: Vec<Row>) -> Verdict {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubervisor_core::backoff::Growth as CoreGrowth;
+use kubervisor_core::policy::Growth as CoreGrowth;
 use kubervisor_core::policy::{
     ActivatorMode as CoreMode, ActivatorPolicy, CutsPerPeriod, Disruption, Hold, Limits,
     MAX_ANOMALOUS_PERCENT, MAX_CUT_PERCENT, MIN_COVERAGE_PERCENT, MIN_POD_AGE,

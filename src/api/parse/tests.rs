@@ -1,7 +1,7 @@
 //! What a spec becomes, and what is refused.
 
-use kubervisor_core::backoff::Growth as CoreGrowth;
 use kubervisor_core::detector::Detector;
+use kubervisor_core::policy::Growth as CoreGrowth;
 use kubervisor_core::policy::{
     ActivatorMode as CoreMode, ActivatorPolicy, Confirm, Disruption, Hold, Limits,
 };

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kubervisor::api::{cut_patch, forgive_patch, keep_out_patch, key, pause_patch, restore_patch};
-use kubervisor::cluster::cache::{Cache, Governor};
+use kubervisor::cluster::cache::Cache;
+use kubervisor::cluster::index::Governor;
 use kubervisor::cluster::slim::{SlimPod, SlimService};
-use kubervisor::cluster::snapshot::{Demands, View};
+use kubervisor::cluster::snapshot::View;
 use kubervisor::cluster::watch::Sink;
+use kubervisor::cluster::writes::Demands;
 use kubervisor_core::budget::floor;
 use kubervisor_core::plan::{Action, What};
 use kubervisor_core::policy::ServicePolicy;
