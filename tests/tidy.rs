@@ -87,6 +87,16 @@ fn every_metric_is_documented() {
 }
 
 #[test]
+fn every_reason_of_an_event_is_read_back_by_a_cluster_test() {
+    let code = std::fs::read_to_string(root().join("core/notice.rs")).unwrap();
+    let cases = tracked().into_iter().filter(|file| file.path.starts_with("tests/cluster/cases/"));
+    let tests: String = cases.map(|file| file.text).collect();
+    assert!(reasons(&code).len() >= 18, "{:?}", reasons(&code));
+    let missing: Vec<_> = reasons(&code).into_iter().filter(|reason| !reads_back(&tests, reason)).collect();
+    assert!(missing.is_empty(), "no cluster test waits for {missing:?} by Shop::told");
+}
+
+#[test]
 fn every_dependency_is_allowed_by_deny_toml() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
@@ -335,6 +345,16 @@ fn undocumented_metrics(code: &str, page: &str) -> Vec<String> {
     missing
 }
 
+/// The words of `Kind::as_str`.
+fn reasons(code: &str) -> Vec<&str> {
+    let arms = code.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""));
+    arms.map(|(_, word)| word.split('"').next().unwrap_or_default()).collect()
+}
+
+fn reads_back(tests: &str, reason: &str) -> bool {
+    tests.contains(&format!(".told(\"{reason}\""))
+}
+
 /// Targets that no level of the script runs. What is commented out is not run.
 fn not_run<'a>(script: &str, targets: &'a BTreeSet<String>) -> Vec<&'a str> {
     let levels = script.lines().filter(|line| line.starts_with("level "));
@@ -552,6 +572,14 @@ mod bites {
             "press", "Time", y);"#;
         assert_eq!(undocumented_metrics(code, "`kubervisor_pears_total`"), ["press"]);
         assert!(undocumented_metrics(code, "`kubervisor_pears` `kubervisor_press_seconds`").is_empty());
+    }
+
+    #[test]
+    fn a_reason_that_nobody_reads_back_is_found() {
+        let code = "match self {\n    Self::Ripe => \"Ripe\",\n    Self::Sold => \"Sold\",\n    Self::Ripe | Self::Sold => true,\n}";
+        assert_eq!(reasons(code), ["Ripe", "Sold"]);
+        assert!(reads_back("shop.told(\"Ripe\", \"red\").await;", "Ripe"));
+        assert!(!reads_back("shop.becomes(\"Sold\", \"True\").await;", "Sold"));
     }
 
     const RULES: &str = "\nallow = [\n  \"MIT\", # short\n  \"ISC\",\n]\ndeny = [\n  # x\n  { name = \"openssl\" },\n]\nallow-registry = [\"https://here\"]\n";

@@ -7,7 +7,7 @@ use kube::api::{EvictParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::trace::{Step, accepted};
-use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+use crate::harness::{Controller, FakeSource, Observer, SOON, Shop, custom_breaker, eventually, throughout};
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -52,32 +52,68 @@ async fn an_eviction_that_a_budget_refuses_leaves_the_pod_cut_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_of_serving_pods_while_two_are_cut_is_made_up_for_in_the_first_ticks_after() {
-    let shop = Shop::open("drain", 0).await;
-    shop.bare_pods(5).await;
-    let source = FakeSource::start(&shop.namespace).await;
-    let _controller = Controller::ready(&shop.controller()).await;
-    source.name_bad(["pear-0", "pear-1"]);
-    let mut spec = with_activator(&source, json!({"period": 300}));
-    spec["breakers"][0]["minPodsAvailableCount"] = json!(3);
-    // No answer makes the tick due that is waited for.
-    spec["breakers"][0]["evaluationPeriod"] = json!(7);
-    shop.govern(spec).await;
-    shop.cut_are(&["pear-0", "pear-1"]).await;
-    let observer = shop.observer();
-    eventually("three serve", SOON, || async { observer.serving().len() == 3 }).await;
-    let mut restored = 0;
-    for drained in ["pear-4", "pear-3"] {
-        let lost = Timestamp::now();
-        shop.pods_api().evict(drained, &EvictParams::default()).await.unwrap();
-        let back = || async { observer.serving().len() == 3 && !observer.serving().contains(drained) };
+async fn a_drain_of_one_serving_pod_after_the_other_while_two_are_cut_is_made_up_for_in_the_first_tick_after_each()
+ {
+    let drain = Drain::begin("drain").await;
+    drain.takes(&["pear-4"]).await;
+    drain.takes(&["pear-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_two_serving_pods_at_once_while_two_are_cut_is_made_up_for_in_the_first_tick_after() {
+    let drain = Drain::begin("drain-both").await;
+    drain.takes(&["pear-4", "pear-3"]).await;
+}
+
+/// Five bare pods of which three must serve, and two are cut for long: there is nothing to spare.
+struct Drain {
+    shop: Shop,
+    observer: Observer,
+    _source: FakeSource,
+    _controller: Controller,
+}
+
+impl Drain {
+    async fn begin(prefix: &str) -> Self {
+        let shop = Shop::open(prefix, 0).await;
+        shop.bare_pods(5).await;
+        let source = FakeSource::start(&shop.namespace).await;
+        let controller = Controller::ready(&shop.controller()).await;
+        source.name_bad(["pear-0", "pear-1"]);
+        let mut spec = with_activator(&source, json!({"period": 300}));
+        spec["breakers"][0]["minPodsAvailableCount"] = json!(3);
+        // No answer makes the tick due that is waited for.
+        spec["breakers"][0]["evaluationPeriod"] = json!(7);
+        shop.govern(spec).await;
+        shop.cut_are(&["pear-0", "pear-1"]).await;
+        let observer = shop.observer();
+        eventually("three serve", SOON, || async { observer.serving().len() == 3 }).await;
+        Self { shop, observer, _source: source, _controller: controller }
+    }
+
+    /// By the eviction API; as many others are back at once, and nobody else is touched.
+    async fn takes(&self, pods: &[&str]) {
+        let restores = async || {
+            let writes = self.shop.pod_writes().await;
+            writes.into_iter().filter(|w| w.step == Step::Restore).collect::<Vec<_>>()
+        };
+        let (before, lost) = (restores().await.len(), Timestamp::now());
+        for pod in pods {
+            self.shop.pods_api().evict(pod, &EvictParams::default()).await.unwrap();
+        }
+        let back = || async {
+            let serving = self.observer.serving();
+            serving.len() == 3 && pods.iter().all(|pod| !serving.contains(*pod))
+        };
         eventually("three serve again", SOON, back).await;
-        let writes = shop.pod_writes().await;
-        let restores: Vec<_> = writes.iter().filter(|w| w.step == Step::Restore).collect();
-        restored += 1;
-        assert_eq!(restores.len(), restored, "{writes:?}");
-        let took = restores[restored - 1].time.duration_since(lost);
-        assert!(took < jiff::SignedDuration::from_secs(3), "repaired only after {took:?}");
+        let restored = restores().await.split_off(before);
+        assert_eq!(restored.len(), pods.len(), "{restored:?}");
+        for write in restored {
+            let took = write.time.duration_since(lost);
+            assert!(took < jiff::SignedDuration::from_secs(3), "repaired only after {took:?}");
+        }
+        let told = "others were lost and it is needed for the floor";
+        self.shop.told("PodRestored", told).await;
     }
 }
 
@@ -167,6 +203,7 @@ async fn a_gate_that_no_resource_looks_after_is_told_once_and_its_pods_go_on_bei
             .count()
     };
     eventually("it is told", std::time::Duration::from_secs(90), || async { told().await == 1 }).await;
+    shop.told("GateWithoutOwner", "its pods are labelled").await;
     let once = || async { told().await == 1 };
     throughout("it is not told again", std::time::Duration::from_secs(12), once).await;
 }

@@ -180,6 +180,7 @@ async fn a_freeze_holds_cuts_with_its_reason_and_no_return() {
     throughout("nobody is cut", Duration::from_secs(5), uncut).await;
     shop.freeze(None).await;
     shop.cut_are(&["pear-1", "pear-2"]).await;
+    shop.told("Released", "nothing holds any more").await;
     shop.state_is("Running").await;
 }
 

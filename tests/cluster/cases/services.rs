@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::harness::trace::{PodWrite, Step};
@@ -38,6 +38,7 @@ async fn a_missing_service_is_told_and_its_coming_starts_the_work() {
     shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
     shop.state_is("ServiceNotAvailable").await;
     shop.becomes("ServiceNotAvailable", "True").await;
+    shop.told("ServiceNotAvailable", "the Service does not exist").await;
     shop.create_service(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
     shop.state_is("Running").await;
     shop.becomes("ServiceNotAvailable", "False").await;
@@ -61,6 +62,29 @@ async fn a_key_taken_out_of_the_selector_ends_every_cut_and_put_back_starts_agai
     shop.cut_are(&[&bad]).await;
     shop.told("Deactivated", "no longer holds").await;
     shop.told("Activated", "cuts work").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_removed_by_a_gitops_tool_ends_every_cut_and_put_back_darkens_nobody_but_the_bad_one() {
+    let (shop, source, _controller, bad) = with_one_cut("gitops").await;
+    // The selector is one field to the server: a forced apply takes out what is not in the tool's file.
+    let in_git = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "pears"},
+        "spec": {"selector": {"app": "pears"}, "ports": [{"port": 80}]},
+    });
+    let params = PatchParams::apply("gitops").force();
+    shop.services().patch("pears", &params, &Patch::Apply(&in_git)).await.unwrap();
+    all_open(&shop).await;
+    shop.serves(4).await;
+    let answered = source.answers();
+    eventually("it is condemned", SOON, || async { source.answers() > answered + 2 }).await;
+    assert_eq!(labels(&shop).await, ["yes"; 4], "cut without an effect");
+    let (observer, start) = (shop.observer(), std::time::Instant::now());
+    eventually("four are seen", SOON, || async { observer.serving().len() == 4 }).await;
+    shop.select(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.cut_are(&[&bad]).await;
+    eventually("three serve", SOON, || async { observer.serving().len() == 3 }).await;
+    assert_eq!(observer.lowest_since(start), 3, "the fewest that served");
 }
 
 #[tokio::test(flavor = "multi_thread")]

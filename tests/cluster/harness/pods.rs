@@ -20,6 +20,40 @@ impl Shop {
         names
     }
 
+    /// As many pods of a StatefulSet behind the Service, named `pear-0` and so on: a new one has the name of the old.
+    pub async fn kept_pods(&self, count: usize) -> Vec<String> {
+        let labels = json!({"app": NAME, "kubervisor/traffic": "yes", "kept": "yes"});
+        self.apply(&json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "pear"},
+            "spec": {
+                "serviceName": "cellar", "replicas": count, "podManagementPolicy": "Parallel",
+                "selector": {"matchLabels": {"kept": "yes"}},
+                "template": {"metadata": {"labels": labels}, "spec": {
+                    "nodeName": KWOK_NODE,
+                    "automountServiceAccountToken": false,
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "shop", "image": "none"}],
+                }},
+            },
+        }));
+        self.serves(count).await;
+        (0..count).map(|number| format!("pear-{number}")).collect()
+    }
+
+    /// Waits until a name is another pod's than the one of this uid.
+    pub async fn reborn(&self, name: &str, than: &str) {
+        let new = || async {
+            let now = self.pods_api().get_opt(name).await.unwrap();
+            now.and_then(|pod| pod.metadata.uid).is_some_and(|uid| uid != than)
+        };
+        super::eventually("another pod has its name", super::SOON, new).await;
+    }
+
+    /// The uid of a pod.
+    pub async fn uid(&self, name: &str) -> String {
+        self.pods_api().get(name).await.unwrap().metadata.uid.unwrap()
+    }
+
     /// A bare pod of this app, in traffic.
     pub async fn bare_pod(&self, name: &str, app: &str) {
         self.bare_pod_labelled(name, &json!({"app": app, "kubervisor/traffic": "yes"})).await;
@@ -46,7 +80,16 @@ impl Shop {
 
     /// Lets a pod fail its readiness from now on.
     pub async fn unready(&self, name: &str) {
-        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Timestamp::now()});
+        self.readiness(name, "False", Timestamp::now()).await;
+    }
+
+    /// A pod is Ready since then.
+    pub async fn ready_since(&self, name: &str, since: Timestamp) {
+        self.readiness(name, "True", since).await;
+    }
+
+    async fn readiness(&self, name: &str, status: &str, since: Timestamp) {
+        let condition = json!({"type": "Ready", "status": status, "lastTransitionTime": since});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         self.pods_api().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
