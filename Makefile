@@ -18,7 +18,7 @@ build: ## All programs, into target/debug
 
 .PHONY: check
 check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
-	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test original_faults
+	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test original_faults --test stories
 
 .PHONY: lint
 lint: ## Format and lints
@@ -36,6 +36,15 @@ sim: ## The controller on simulated clusters: SEEDS=n hunts (default 1000), SEED
 .PHONY: mutants
 mutants: ## Ways to decide wrongly, and the checker of the simulator that catches each
 	$(CARGO) test $(WORKSPACE) --quiet --test simulation every_mutation -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Looks for inputs that break what reads them: TIME=n seconds for each target (default 60)
+	@cargo fuzz --version || { echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	cd fuzz && for target in $$(cargo fuzz list --fuzz-dir .); do \
+	  mkdir -p target/found/$$target && \
+	  cargo fuzz run --fuzz-dir . --sanitizer none $$target target/found/$$target corpus/$$target -- \
+	    -max_total_time=$(or $(TIME),60) -max_len=4096 -timeout=10 -print_final_stats=1; \
+	done
 
 .PHONY: tools
 tools: build ## The control plane's programs; built from their Go modules once, 10 minutes

@@ -16,6 +16,8 @@ pub mod api;
 pub mod args;
 pub mod cluster;
 pub mod elect;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod janitor;
 pub mod metrics;
 mod own_access;

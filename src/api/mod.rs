@@ -7,6 +7,8 @@ mod cost;
 mod crd;
 mod detectors;
 mod duration;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identity;
 mod marks;
 mod parse;

@@ -188,7 +188,7 @@ impl Election {
         self.foreign = Some((record.clone(), since));
         let silent = now.saturating_sub(since);
         let free = record.holder.is_empty() || self.seizes || silent >= self.patience(record);
-        if free { Next::Write(self.order(Some(record), record.epoch + 1, now)) } else { Next::Wait }
+        if free { Next::Write(self.order(Some(record), after(record.epoch), now)) } else { Next::Wait }
     }
 
     /// Whoever held a Lease that was deleted may not know it yet: its end is waited for as if it had just renewed.
@@ -209,7 +209,7 @@ impl Election {
         if now.saturating_sub(since) < self.patience(&last) {
             return Next::Wait;
         }
-        Next::Write(self.order(None, last.epoch + 1, now))
+        Next::Write(self.order(None, after(last.epoch), now))
     }
 
     fn patience(&self, record: &Record) -> Duration {
@@ -236,6 +236,12 @@ impl Election {
     pub fn accepted(&mut self, order: &Order) {
         self.stand = Stand::Holder { epoch: order.epoch };
     }
+}
+
+/// The field holds 32 bits: one more than its greatest would be refused, and nobody could ever take the Lease again.
+/// It begins anew, as only the difference from the former matters.
+fn after(epoch: u64) -> u64 {
+    if i32::try_from(epoch + 1).is_ok() { epoch + 1 } else { 1 }
 }
 
 #[cfg(test)]
@@ -321,6 +327,13 @@ mod tests {
         assert!(!plum.holds());
         let order = written(plum.looked(Some(&held_by("pear", "noon")), at(39)));
         assert_eq!(order.cuts_from, at(9 + 30 + 5));
+    }
+
+    #[test]
+    fn a_lease_with_the_greatest_number_of_holders_can_still_be_taken() {
+        let last = Record { holder: String::new(), epoch: 2_147_483_647, ..held_by("", "") };
+        let Next::Write(order) = candidate().looked(Some(&last), at(100)) else { panic!("nobody holds it") };
+        assert_eq!(order.epoch, 1);
     }
 
     #[test]

@@ -310,7 +310,7 @@ pub async fn read(client: &Client, place: &Place) -> Result<Option<Record>, Call
     Ok(call(api.get_opt(&place.name)).await?.map(record))
 }
 
-fn record(lease: Lease) -> Record {
+pub(super) fn record(lease: Lease) -> Record {
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
     Record {

@@ -19,6 +19,8 @@ pub mod election;
 pub mod events;
 pub mod facts;
 pub mod feed;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod index;
 pub mod labels;
 pub mod lease;
@@ -35,7 +37,7 @@ pub mod snapshot;
 pub mod status;
 pub mod status_writer;
 pub mod takeover;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 pub mod unlabelled;
 pub mod watch;

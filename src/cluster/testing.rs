@@ -1,4 +1,5 @@
 //! An index with pods in it, for the tests of this folder: a Service over pears, and a KubervisorService over that.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
 
 use std::sync::Arc;
 

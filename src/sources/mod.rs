@@ -27,6 +27,8 @@ mod connector;
 mod custom;
 mod endpoint;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 mod json;
 mod logins;
