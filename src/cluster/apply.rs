@@ -430,35 +430,62 @@ fn eviction(namespace: &str, action: &Action) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::floor_of;
+    use crate::cluster::brake::CutsPerMinute;
+    use crate::cluster::testing::{floor_of, orchard};
 
-    #[tokio::test]
-    async fn after_the_end_nothing_is_sent_however_much_of_a_plan_is_left() {
+    /// A writer over an orchard of three whose API server nobody serves.
+    fn writer(mandate: Mandate, brake: Brake) -> (Writer, CancellationToken) {
         // Fails where somebody else was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let nobody = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
-        let (cache, stop) = (Arc::new(Cache::default()), CancellationToken::new());
-        let client = Client::try_from(nobody).unwrap();
-        let mandate = Mandate::unlimited();
-        let writer = Writer::new(
-            client,
-            cache,
-            mandate,
-            Brake::default(),
-            Metrics::new(),
-            TaskTracker::new(),
-            stop.clone(),
-        );
+        let (client, stop) = (Client::try_from(nobody).unwrap(), CancellationToken::new());
+        let (metrics, tasks) = (Metrics::new(), TaskTracker::new());
+        (Writer::new(client, orchard(3), mandate, brake, metrics, tasks, stop.clone()), stop)
+    }
+
+    async fn keep_out(writer: &Writer) -> Outcome {
+        let id = Identity { namespace: "orchard".into(), name: "pick".into(), uid: "k1".into() };
+        let (pod, uid) = ("pear-0".into(), "uid-of-pear-0".into());
+        let action = Action { pod, uid, resource_version: 7, what: What::KeepOut };
+        writer.act(&id, &action, floor_of!(0), Timestamp::UNIX_EPOCH).await
+    }
+
+    #[tokio::test]
+    async fn not_sent_for_ending_however_much_of_a_plan_is_left() {
+        let (writer, stop) = writer(Mandate::unlimited(), Brake::default());
         stop.cancel();
-        let pod = |text: &str| -> Arc<str> { text.into() };
-        let id = Identity { namespace: pod("meadow"), name: pod("pick"), uid: pod("k1") };
-        let what = What::Pause { breaker: None, strikes: 1 };
-        let action = Action { pod: pod("pear-0"), uid: pod("p0"), resource_version: 7, what };
-        let act = writer.act(&id, &action, floor_of!(0), Timestamp::UNIX_EPOCH).await;
+        let act = keep_out(&writer).await;
         assert!(matches!(act, Outcome::NotSent(NotSent::Ending)), "{act:?}");
-        let address =
-            PodAddress { namespace: &id.namespace, name: &action.pod, uid: &action.uid, version: 7 };
+        let [namespace, name, uid] = ["orchard", "pear-0", "uid-of-pear-0"].map(Arc::from);
+        let address = PodAddress { namespace: &namespace, name: &name, uid: &uid, version: 7 };
         let free = writer.free(&address, Timestamp::UNIX_EPOCH).await;
         assert!(matches!(free, Outcome::NotSent(NotSent::Ending)), "{free:?}");
+    }
+
+    #[tokio::test]
+    async fn not_sent_for_withheld_without_the_right_to_act() {
+        let (writer, _stop) = writer(Mandate::none(Arc::new(|| Duration::ZERO)), Brake::default());
+        let act = keep_out(&writer).await;
+        assert!(matches!(act, Outcome::NotSent(NotSent::Withheld(Withheld::NotHeld))), "{act:?}");
+    }
+
+    #[tokio::test]
+    async fn not_sent_for_cluster_storm_and_not_counted_as_under_way() {
+        let none = Brake::new(CutsPerMinute::parse("0").unwrap());
+        let (writer, _stop) = writer(Mandate::unlimited(), none);
+        let act = keep_out(&writer).await;
+        assert!(matches!(act, Outcome::NotSent(NotSent::ClusterStorm)), "{act:?}");
+        assert!(!writer.cache.in_flight("uid-of-pear-0", 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_sent_for_late_when_no_turn_comes_within_a_second() {
+        let (writer, _stop) = writer(Mandate::unlimited(), Brake::default());
+        let all = u32::try_from(WRITES_AT_ONCE).unwrap();
+        let _under_way = Arc::clone(&writer.slots).acquire_many_owned(all).await.unwrap();
+        let began = Instant::now();
+        let act = keep_out(&writer).await;
+        assert!(matches!(act, Outcome::NotSent(NotSent::Late)), "{act:?}");
+        assert_eq!(began.elapsed(), SPEND_PATIENCE);
     }
 }

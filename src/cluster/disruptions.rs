@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_cuts_decided_at_once_under_one_budget_by_two_owners_only_one_is_sent() {
+    fn not_sent_for_elsewhere_of_two_cuts_decided_at_once_under_one_budget_by_two_owners() {
         let cache = orchard(3);
         for i in 0..3 {
             let mut plum = pod(&format!("plum-{i}"), 7, "yes");

@@ -172,13 +172,14 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{floor_of, orchard, pause, pod};
+    use crate::cluster::testing::{floor_of, governor, orchard, pause, pod, service};
     use crate::cluster::watch::Sink;
     use kubervisor_core::plan::{RestoreReason, What};
+    use serde_json::json;
     use std::time::Duration;
 
     #[test]
-    fn a_write_that_would_break_the_floor_of_the_view_at_hand_is_not_sent() {
+    fn not_sent_for_floor_of_the_view_at_hand() {
         let cache = orchard(3);
         let send = |name| cache.begin("orchard", "k1", &pause(name, 7), &floor_of!(2));
         assert_eq!(send("pear-0"), Ok(()));
@@ -188,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn a_write_decided_on_another_version_or_another_pod_is_not_sent() {
+    fn not_sent_for_changed_decided_on_another_version_or_another_pod() {
         let cache = orchard(3);
         assert_eq!(cache.begin("orchard", "k1", &pause("pear-0", 6), &floor_of!(1)), Err(NotSent::Changed));
         assert_eq!(cache.begin("orchard", "k1", &pause("plum-0", 7), &floor_of!(1)), Err(NotSent::Changed));
     }
 
     #[test]
-    fn a_restore_needs_no_floor_and_a_second_write_waits_for_the_first() {
+    fn not_sent_for_in_flight_a_second_write_waits_for_the_first_and_a_restore_needs_no_floor() {
         let cache = orchard(1);
         let restore = Action {
             what: What::Restore { reason: RestoreReason::Due, strikes: None },
@@ -205,6 +206,17 @@ mod tests {
         assert_eq!(cache.begin("orchard", "k1", &restore, &floor_of!(99)), Err(NotSent::InFlight));
         cache.pods(None).apply(pod("pear-0", 8, "yes"));
         assert!(!cache.in_flight("uid-of-pear-0", 7));
+    }
+
+    #[test]
+    fn not_sent_for_contested_once_a_second_governor_reaches_the_pod() {
+        let cache = orchard(3);
+        cache.services(None).apply(service("all", &json!({"app": "pear"})));
+        cache.govern("orchard", "k2", governor("later", "all", 6));
+        for governor in ["k1", "k2"] {
+            let sent = cache.begin("orchard", governor, &pause("pear-0", 7), &floor_of!(0));
+            assert_eq!(sent, Err(NotSent::Contested), "{governor}");
+        }
     }
 
     #[test]

@@ -301,6 +301,21 @@ fn refused_for_gate_invalid_spec() {
 }
 
 #[test]
+fn refused_for_gate_unchecked() {
+    holds(Gate::Unchecked { why: "nobody has looked".into() });
+}
+
+#[test]
+fn refused_for_gate_lease() {
+    holds(Gate::Lease { why: "another acts".into() });
+}
+
+#[test]
+fn refused_for_gate_cluster_storm() {
+    holds(Gate::ClusterStorm { limit: 30 });
+}
+
+#[test]
 fn refused_for_gate_not_activated() {
     holds(Gate::NotActivated);
 }

@@ -143,7 +143,7 @@ fn a_source_that_was_down_is_believed_with_its_second_answer() {
 }
 
 #[test]
-fn a_pod_that_is_back_is_not_judged_on_what_it_did_before() {
+fn unknown_for_settling_a_pod_that_is_back_is_not_judged_on_what_it_did_before() {
     let mut scene = Scene::open(5);
     let plan = scene.naming(&["pod-03"]);
     scene.carry_out(&plan);
@@ -191,8 +191,8 @@ fn strikes_are_forgiven_one_by_one_for_time_in_which_health_was_seen() {
     assert_eq!(scene.pod("pod-03").strikes.total(), 0);
 }
 
-#[test]
-fn restored_for_overload_the_latest_cut_first_and_without_a_strike() {
+/// Three pods of ten are cut, six of the others fail under their load, and the plan of that tick.
+fn overloaded() -> (Scene, Plan) {
     let mut scene = guarded(10);
     scene.policy.breakers[0].range = Duration::from_secs(60);
     let plan = scene.naming(&["pod-00", "pod-01", "pod-02"]);
@@ -200,9 +200,20 @@ fn restored_for_overload_the_latest_cut_first_and_without_a_strike() {
     let ill: Vec<_> = (3..9).map(|i| format!("pod-{i:02}")).collect();
     let ill: Vec<_> = ill.iter().map(String::as_str).collect();
     let plan = scene.wait(10).naming(&ill);
-    assert_eq!((held(&plan), back(&plan, "pod-00")), (vec!["Storm"], Some(RestoreReason::Overload)));
     scene.carry_out(&plan);
+    (scene, plan)
+}
+
+#[test]
+fn restored_for_overload_the_latest_cut_first_and_without_a_strike() {
+    let (mut scene, plan) = overloaded();
+    assert_eq!((held(&plan), back(&plan, "pod-00")), (vec!["Storm"], Some(RestoreReason::Overload)));
     assert_eq!(scene.pod("pod-00").strikes.total(), 0);
+}
+
+#[test]
+fn refused_for_gate_overload_for_ten_minutes_after_a_storm_of_our_own_making() {
+    let (mut scene, _) = overloaded();
     for _ in 0..70 {
         let plan = scene.wait(2).naming(&[]);
         scene.carry_out(&plan);
@@ -240,7 +251,7 @@ fn a_cut_pod_that_still_counts_events_is_told_and_one_that_vanished_from_the_met
 }
 
 #[test]
-fn warming_pods_of_a_rollout_are_no_reason_for_a_cut_and_of_a_bad_revision_only_a_few_go() {
+fn refused_for_rollout_a_bad_new_revision_loses_as_many_as_may_be_cut_at_once() {
     let mut scene = Scene::open(20);
     scene.policy.limits.cuts_per_period = crate::policy::CutsPerPeriod::Count(2);
     for (i, member) in scene.members.iter_mut().enumerate() {

@@ -87,6 +87,13 @@ fn unknown_for_ambiguous_series() {
 }
 
 #[test]
+fn unknown_for_no_key() {
+    assert_eq!(counts(vec![row("pod-00", None, 9.0)]), unknown(Unknown::NoKey));
+    let beside_a_good_one = vec![row("pod-00", Some("fine"), 9.0), row("pod-00", None, 900.0)];
+    assert_eq!(counts(beside_a_good_one), unknown(Unknown::NoKey));
+}
+
+#[test]
 fn unknown_for_too_young() {
     let mut scene = ratios();
     scene.members[0].ready_since = crate::fixtures::at(71);
