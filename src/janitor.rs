@@ -255,25 +255,24 @@ pub async fn label_pods(cache: Arc<Cache>, writer: Writer, registry: Arc<Registr
             () = cache.unlabelled.notified() => {}
             () = again => put_off.due(Instant::now()).iter().for_each(|ns| cache.requeue_labels(ns)),
         }
-        while !(cache.synced() && registry.synced()) {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(100)) => {}
-            }
-        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = writer.mandate().writable() => {}
         }
-        label_waiting(&cache, &writer, &mut put_off, &stop).await;
+        label_waiting(&cache, &registry, &writer, &mut put_off, &stop).await;
     }
 }
 
-async fn label_waiting(cache: &Cache, writer: &Writer, put_off: &mut PutOff, stop: &CancellationToken) {
+async fn label_waiting(
+    cache: &Cache,
+    registry: &Registry,
+    writer: &Writer,
+    put_off: &mut PutOff,
+    stop: &CancellationToken,
+) {
     while !stop.is_cancelled() {
-        let mut pods = cache.take_unlabelled(SWEEP_MAX);
+        let mut pods = cache.take_unlabelled(SWEEP_MAX, |namespace| registry.synced_in(namespace));
         if pods.is_empty() {
             break;
         }

@@ -333,15 +333,17 @@ impl Sink<RawKubervisorService> for SupervisorSink {
     fn end(&mut self) {
         let mut supervisor = self.lock();
         supervisor.sweep(self.scope.as_deref(), self.list);
-        supervisor.registry.feed(self.scope.as_ref(), |feed| feed.0 = true);
+        supervisor.registry.listed(self.scope.as_ref());
+        supervisor.parts.cache.unlabelled.notify_one();
         supervisor.registry.gone.notify_one();
     }
 
     fn proved(&mut self, at: Instant) {
-        self.lock().registry.feed(self.scope.as_ref(), |feed| feed.1 = Some(at));
+        self.lock().registry.proved(self.scope.as_ref(), at);
     }
 
     fn failed(&mut self, failure: &Failure) {
+        self.lock().registry.failed(self.scope.as_ref(), failure);
         tracing::warn!(resource = "kubervisorservices", error = %failure, "the watch failed and is tried again");
     }
 }

@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::index::{Feed, Feeds, Governor, Namespace, Pod, State};
-use super::registry::scope_of;
+use super::index::{Governor, Namespace, Pod, State};
+use super::lists::{Feed, Feeds, List, lists_of, scope_of};
 use crate::api::key;
 
 /// The shared index.
 #[derive(Debug, Default)]
 pub struct Cache {
     state: Mutex<State>,
-    /// Told when a pod waits for its first label.
+    /// Told when a pod waits for its first label, and when a list that such a pod may wait for is complete.
     pub unlabelled: Notify,
 }
 
@@ -53,9 +53,14 @@ impl Cache {
     /// Whether the lists that tell of this namespace have been complete once.
     #[must_use]
     pub fn synced_in(&self, namespace: &str) -> bool {
+        self.lock().synced_in(namespace)
+    }
+
+    /// How far the first list of pods and of Services has come in every scope.
+    #[must_use]
+    pub fn lists(&self) -> Vec<List> {
         let state = self.lock();
-        let whole = |feeds: &Feeds| scope_of(feeds, namespace).is_some_and(|feed| feed.synced);
-        whole(&state.pods) && whole(&state.services)
+        [lists_of("pods", &state.pods), lists_of("services", &state.services)].concat()
     }
 
     /// Time since the server last answered for pods and for Services of this namespace.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, SlimBudget};
 use super::cache::Cache;
-use super::index::{Feed, Namespace, State, entry};
-use super::registry::scope_of;
+use super::index::{Namespace, State, entry};
+use super::lists::{Feed, scope_of};
 use super::watch::{Failure, Sink};
 use super::within::{Within, is_ready_and_out};
 
@@ -136,18 +136,13 @@ impl Sink<SlimBudget> for BudgetSink {
     }
 
     fn proved(&mut self, at: Instant) {
-        let mut state = self.cache.lock();
-        let feed = self.feed(&mut state);
-        (feed.proved, feed.forbidden) = (Some(at), false);
+        self.feed(&mut self.cache.lock()).prove(at);
         self.told = None;
     }
 
     fn failed(&mut self, failure: &Failure) {
-        let forbidden = failure.code == Some(403);
-        if forbidden {
-            self.feed(&mut self.cache.lock()).forbidden = true;
-        }
-        if !forbidden {
+        self.feed(&mut self.cache.lock()).fail(failure);
+        if failure.code != Some(403) {
             tracing::warn!(resource = "poddisruptionbudgets", error = %failure, "the watch failed and is tried again");
         } else if self.told != failure.code {
             tracing::warn!(error = %failure, "{FORBIDDEN}");

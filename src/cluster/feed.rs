@@ -11,8 +11,9 @@ use kubervisor_core::fleet::Workload;
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::index::{Feed, Namespace, Pod, Service, State, entry};
+use super::index::{Namespace, Pod, Service, State, entry};
 use super::labels::{LabelSet, ours};
+use super::lists::Feed;
 use super::slim::{SlimMeta, SlimPod, SlimPodStatus, SlimService, SlimServiceSpec};
 use super::watch::{Failure, Sink};
 use crate::api::{Cost, Marks, Override, TrafficLabel, key};
@@ -232,7 +233,8 @@ impl Sink<SlimPod> for PodSink {
     fn apply(&mut self, object: SlimPod) {
         let mut state = self.cache.lock();
         if let Some(waiting) = state.apply_pod(object, self.list) {
-            state.waiting.insert(waiting);
+            let (namespace, name) = waiting;
+            state.waiting.entry(namespace).or_default().insert(name);
             self.cache.unlabelled.notify_one();
         }
     }
@@ -246,13 +248,15 @@ impl Sink<SlimPod> for PodSink {
         let mut state = self.cache.lock();
         state.sweep_pods(self.scope.as_ref(), self.list);
         self.feed(&mut state).synced = true;
+        self.cache.unlabelled.notify_one();
     }
 
     fn proved(&mut self, at: Instant) {
-        self.feed(&mut self.cache.lock()).proved = Some(at);
+        self.feed(&mut self.cache.lock()).prove(at);
     }
 
     fn failed(&mut self, failure: &Failure) {
+        self.feed(&mut self.cache.lock()).fail(failure);
         tracing::warn!(resource = "pods", error = %failure, "the watch failed and is tried again");
     }
 }
@@ -304,13 +308,15 @@ impl Sink<SlimService> for ServiceSink {
         let mut state = self.cache.lock();
         state.sweep_services(self.scope.as_ref(), self.list);
         self.feed(&mut state).synced = true;
+        self.cache.unlabelled.notify_one();
     }
 
     fn proved(&mut self, at: Instant) {
-        self.feed(&mut self.cache.lock()).proved = Some(at);
+        self.feed(&mut self.cache.lock()).prove(at);
     }
 
     fn failed(&mut self, failure: &Failure) {
+        self.feed(&mut self.cache.lock()).fail(failure);
         tracing::warn!(resource = "services", error = %failure, "the watch failed and is tried again");
     }
 }

@@ -74,7 +74,13 @@ fn check(cache: &Cache) {
     assert!(view.fleet.disruptions.iter().all(|budget| places(&budget.members)));
     assert!(view.fleet.neighbours.iter().all(|other| places(&other.members)));
     assert!(view.marked.iter().all(|pod| &*pod.namespace == "orchard"));
-    let _ = (cache.marked(), cache.take_unlabelled(9), cache.members(), cache.gated(), cache.ownerless());
+    let _ = (
+        cache.marked(),
+        cache.take_unlabelled(9, |_| true),
+        cache.members(),
+        cache.gated(),
+        cache.ownerless(),
+    );
 }
 
 /// Lines of JSON, each the Lease as it stands 7 s later.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubervisor_core::fleet::Workload;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::assumed::{Assumed, Delays};
 use super::budget::Budget;
 use super::labels::{LabelSet, matches};
+use super::lists::{Feeds, scope_of};
 use crate::api::{Cost, Marks, Override, TrafficLabel, key};
 
 /// Stands for a traffic label that is kept as odd: no label may have this value, so it is there and equals none.
@@ -29,20 +29,16 @@ pub struct State {
     pub(super) nodes: BTreeSet<Arc<str>>,
     /// From the acknowledgement of a write to its event, since somebody last asked.
     pub(super) delays: Delays,
-    /// Pods that a Service with the key would reach if they had a label.
-    pub(super) waiting: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Pods that a Service with the key would reach if they had a label, by namespace.
+    pub(super) waiting: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
-/// The watches of one kind: one for the whole cluster (no namespace), or one for each namespace.
-pub(super) type Feeds = BTreeMap<Option<Arc<str>>, Feed>;
-
-/// How one watch stands.
-#[derive(Debug, Default)]
-pub(super) struct Feed {
-    pub(super) synced: bool,
-    pub(super) proved: Option<Instant>,
-    /// The server does not allow it.
-    pub(super) forbidden: bool,
+impl State {
+    /// See [`super::cache::Cache::synced_in`].
+    pub(super) fn synced_in(&self, namespace: &str) -> bool {
+        let whole = |feeds| scope_of(feeds, namespace).is_some_and(|feed| feed.synced);
+        whole(&self.pods) && whole(&self.services)
+    }
 }
 
 /// One namespace.

@@ -1,6 +1,6 @@
 //! All that talks to Kubernetes.
 //!
-//! - **The view**: `watch` feeds the `cache`, whose contents are the `index`; `snapshot` makes a Fleet of it, with our
+//! - **The view**: `watch` feeds the `cache`, whose contents are the `index` (`lists`: how complete); `snapshot` makes a Fleet of it, with our
 //!   writes in flight from `assumed` laid over; `within` and `disruptions` see members as rules of others do.
 //! - **The right**: `lease` holds the Lease by the rules of `election`; `mandate` is the right to act that follows,
 //!   `takeover` what a successor reads first; `brake` bounds the cuts of all services together.
@@ -24,6 +24,7 @@ pub(crate) mod fuzzing;
 pub mod index;
 pub mod labels;
 pub mod lease;
+pub mod lists;
 pub mod mandate;
 pub mod marked;
 pub mod registry;

@@ -1,11 +1,14 @@
 //! The set of KubervisorServices, as far as others must know of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::lists::{Feed, Feeds, List, lists_of, scope_of};
+use super::watch::Failure;
 
 /// From this many resources on, losing more than half within a minute is taken for a fault of the view.
 const MANY: usize = 10;
@@ -22,8 +25,7 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct RegistryState {
-    /// The watches, by namespace or for all; whether each has delivered a list, and when it last answered.
-    feeds: BTreeMap<Option<Arc<str>>, (bool, Option<Instant>)>,
+    feeds: Feeds,
     /// Sizes of the last minute, newest last.
     sizes: VecDeque<(Instant, usize)>,
     suspect_until: Option<Instant>,
@@ -36,32 +38,31 @@ impl Registry {
 
     /// Names the watches that are about to start.
     pub fn expect(&self, scopes: &[Option<Arc<str>>]) {
-        self.lock().feeds = scopes.iter().map(|scope| (scope.clone(), (false, None))).collect();
+        self.lock().feeds = scopes.iter().map(|scope| (scope.clone(), Feed::default())).collect();
     }
 
-    /// Whether every list has been complete once.
+    /// How far the first list of every scope has come.
     #[must_use]
-    pub fn synced(&self) -> bool {
-        let state = self.lock();
-        !state.feeds.is_empty() && state.feeds.values().all(|(synced, _)| *synced)
+    pub fn lists(&self) -> Vec<List> {
+        lists_of("kubervisorservices", &self.lock().feeds)
     }
 
     /// Whether the list that tells of this namespace has been complete once.
     #[must_use]
     pub fn synced_in(&self, namespace: &str) -> bool {
-        scope_of(&self.lock().feeds, namespace).is_some_and(|(synced, _)| *synced)
+        scope_of(&self.lock().feeds, namespace).is_some_and(|feed| feed.synced)
     }
 
     /// Time since the server last answered for this kind in this namespace.
     #[must_use]
     pub fn view_age(&self, namespace: &str) -> Option<Duration> {
-        scope_of(&self.lock().feeds, namespace)?.1.map(|at| at.elapsed())
+        scope_of(&self.lock().feeds, namespace)?.proved.map(|at| at.elapsed())
     }
 
     /// The same for the watch that is the furthest behind.
     #[must_use]
     pub fn oldest_view(&self) -> Option<Duration> {
-        let proofs: Option<Vec<_>> = self.lock().feeds.values().map(|(_, proved)| *proved).collect();
+        let proofs: Option<Vec<_>> = self.lock().feeds.values().map(|feed| feed.proved).collect();
         proofs?.into_iter().min().map(|at| at.elapsed())
     }
 
@@ -71,8 +72,20 @@ impl Registry {
         self.lock().suspect_until.is_some_and(|until| until > Instant::now())
     }
 
-    pub(crate) fn feed(&self, scope: Option<&Arc<str>>, change: impl FnOnce(&mut (bool, Option<Instant>))) {
+    fn feed(&self, scope: Option<&Arc<str>>, change: impl FnOnce(&mut Feed)) {
         change(self.lock().feeds.entry(scope.cloned()).or_default());
+    }
+
+    pub(crate) fn listed(&self, scope: Option<&Arc<str>>) {
+        self.feed(scope, |feed| feed.synced = true);
+    }
+
+    pub(crate) fn proved(&self, scope: Option<&Arc<str>>, at: Instant) {
+        self.feed(scope, |feed| feed.prove(at));
+    }
+
+    pub(crate) fn failed(&self, scope: Option<&Arc<str>>, failure: &Failure) {
+        self.feed(scope, |feed| feed.fail(failure));
     }
 
     pub(crate) fn resized(&self, size: usize) {
@@ -88,11 +101,6 @@ impl Registry {
             state.sizes.push_back((now, size));
         }
     }
-}
-
-/// The watch that tells of a namespace: its own, or the one of the whole cluster.
-pub(super) fn scope_of<'a, T>(feeds: &'a BTreeMap<Option<Arc<str>>, T>, namespace: &str) -> Option<&'a T> {
-    feeds.get(&None).or_else(|| feeds.get(&Some(Arc::from(namespace))))
 }
 
 #[cfg(test)]

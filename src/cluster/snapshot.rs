@@ -282,7 +282,7 @@ mod tests {
         bare.metadata.labels.remove("kubervisor/traffic");
         cache.pods(None).apply(bare);
         assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members[0].traffic, Traffic::CutByHand);
-        assert!(cache.take_unlabelled(9).is_empty());
+        assert!(cache.take_unlabelled(9, |_| true).is_empty());
     }
 
     /// The only member of an orchard whose pod has these parts on top of its usual ones.

@@ -69,6 +69,12 @@ pub fn orchard(pods: usize) -> Arc<Cache> {
     cache
 }
 
+/// Its first lists are complete.
+pub fn listed(cache: &Arc<Cache>) {
+    cache.pods(None).end();
+    cache.services(None).end();
+}
+
 /// The demands of a policy with this floor, whatever the size of the fleet, and else the usual limits.
 macro_rules! floor_of {
     ($floor:expr) => {

@@ -1,5 +1,6 @@
 //! Pods that wait for their first label.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::cache::Cache;
@@ -20,18 +21,19 @@ pub struct Unlabelled {
 }
 
 impl Cache {
-    /// Takes the next pods that wait for their first label, at most `most`: namespace, name, uid, version.
-    pub fn take_unlabelled(&self, most: usize) -> Vec<Unlabelled> {
+    /// Takes the next pods that wait for their first label, at most `most`, of namespaces whose lists are complete, here
+    /// and for `known`. The others go on waiting: a scope that is never listed must not hold up the rest.
+    pub fn take_unlabelled(&self, most: usize, known: impl Fn(&str) -> bool) -> Vec<Unlabelled> {
         let mut state = self.lock();
+        let mut waiting = std::mem::take(&mut state.waiting);
         let mut taken = Vec::new();
-        while taken.len() < most {
-            let Some((namespace, name)) = state.waiting.pop_first() else { break };
-            let Some(ns) = state.namespaces.get(&namespace) else { continue };
-            let Some(pod) = ns.pods.get(&name) else { continue };
-            if pod.traffic == TrafficLabel::Absent && !pod.terminating && ns.labels_wanted(&pod.labels) {
-                taken.push(Unlabelled { namespace, name, uid: Arc::clone(&pod.uid), version: pod.version });
+        for (namespace, names) in &mut waiting {
+            if taken.len() < most && state.synced_in(namespace) && known(namespace) {
+                state.take_in(namespace, names, most, &mut taken);
             }
         }
+        waiting.retain(|_, names| !names.is_empty());
+        state.waiting = waiting;
         taken
     }
 
@@ -50,28 +52,73 @@ impl Cache {
             .filter(|(labels, _)| ns.labels_wanted(labels))
             .flat_map(|(_, names)| names)
             .filter(|name| ns.pods.get(*name).is_some_and(lacks))
-            .map(|name| (Arc::clone(namespace), Arc::clone(name)))
+            .cloned()
             .collect();
         if !found.is_empty() {
-            state.waiting.extend(found);
+            let namespace = Arc::clone(namespace);
+            state.waiting.entry(namespace).or_default().extend(found);
             self.unlabelled.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Those of one namespace that still lack it.
+    fn take_in(
+        &self,
+        namespace: &Arc<str>,
+        names: &mut BTreeSet<Arc<str>>,
+        most: usize,
+        taken: &mut Vec<Unlabelled>,
+    ) {
+        while taken.len() < most {
+            let Some(name) = names.pop_first() else { break };
+            let Some(ns) = self.namespaces.get(namespace) else { continue };
+            let Some(pod) = ns.pods.get(&name) else { continue };
+            if pod.traffic == TrafficLabel::Absent && !pod.terminating && ns.labels_wanted(&pod.labels) {
+                let (namespace, uid) = (Arc::clone(namespace), Arc::clone(&pod.uid));
+                taken.push(Unlabelled { namespace, name, uid, version: pod.version });
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::cluster::testing::{orchard, pod};
+    use std::sync::Arc;
+
+    use crate::cluster::cache::Cache;
+    use crate::cluster::testing::{listed, orchard, pod};
     use crate::cluster::watch::Sink;
+
+    fn bear(cache: &Arc<Cache>, name: &str) {
+        let mut born = pod(name, 8, "yes");
+        born.metadata.labels.remove("kubervisor/traffic");
+        cache.pods(None).apply(born);
+    }
+
+    fn taken(cache: &Cache, known: bool) -> Vec<String> {
+        let taken = cache.take_unlabelled(9, |_| known);
+        taken.into_iter().map(|u| u.name.to_string()).collect()
+    }
 
     #[test]
     fn a_new_pod_of_a_gated_service_waits_for_its_label_with_or_without_a_governor() {
         let cache = orchard(1);
         cache.ungovern("orchard", "k1");
-        let mut born = pod("pear-9", 8, "yes");
-        born.metadata.labels.remove("kubervisor/traffic");
-        cache.pods(None).apply(born);
-        let names: Vec<_> = cache.take_unlabelled(9).into_iter().map(|u| u.name.to_string()).collect();
-        assert_eq!(names, ["pear-9"]);
+        bear(&cache, "pear-9");
+        listed(&cache);
+        assert_eq!(taken(&cache, true), ["pear-9"]);
+    }
+
+    #[test]
+    fn a_pod_waits_while_its_own_namespace_is_not_listed_and_is_not_forgotten() {
+        let cache = orchard(1);
+        cache.expect(&[Some("orchard".into()), Some("meadow".into())]);
+        bear(&cache, "pear-9");
+        assert!(taken(&cache, true).is_empty());
+        cache.pods(Some("orchard".into())).end();
+        cache.services(Some("orchard".into())).end();
+        assert!(taken(&cache, false).is_empty(), "nobody knows who governs it");
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::cache::Cache;
+use crate::cluster::lists::{List, Listed};
 use crate::cluster::registry::Registry;
 use crate::metrics::Metrics;
 
@@ -60,13 +61,29 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
     let Views { cache, registry } = pages.views.borrow().clone();
-    let waits = [(cache.synced(), "pods and services"), (registry.synced(), "kubervisorservices")];
-    match waits.into_iter().find(|(synced, _)| !synced) {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some((_, what)) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the first list of {what}\n"))
+    let (ready, text) = readiness(&[cache.lists(), registry.lists()].concat());
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+}
+
+/// Whether a rollout may go on, and a line for every list that is not complete. A list that the server forbids may never
+/// come: it holds up nothing as long as another scope can be looked after, and is named all the same.
+fn readiness(lists: &[List]) -> (bool, String) {
+    let whole = |scope| lists.iter().all(|list| list.scope != scope || list.state == Listed::Complete);
+    let ready = lists.iter().all(|list| list.state != Listed::Awaited)
+        && lists.iter().any(|list| whole(list.scope.clone()));
+    let line = |list: &List| {
+        let place = list.scope.as_ref().map(|scope| format!(" in namespace {scope}")).unwrap_or_default();
+        match list.state {
+            Listed::Complete => None,
+            Listed::Awaited => Some(format!("waiting for the first list of {}{place}\n", list.resource)),
+            Listed::Forbidden => Some(format!(
+                "not allowed to list and watch {}{place}: nothing is looked after there\n",
+                list.resource
+            )),
         }
-    }
+    };
+    let word = if ready { "ready\n" } else { "not ready\n" };
+    (ready, std::iter::once(word.to_owned()).chain(lists.iter().filter_map(line)).collect())
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
@@ -80,4 +97,37 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     pages.metrics.watch_delays("pods", &cache.take_delays());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], pages.metrics.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lists: [(&'static str, Listed); 3]) -> (bool, String) {
+        let list = |(scope, state)| List { resource: "pods", scope: Some(Arc::from(scope)), state };
+        readiness(&lists.map(list))
+    }
+
+    #[test]
+    fn a_list_on_its_way_is_waited_for_and_named() {
+        let (ready, text) =
+            of([("meadow", Listed::Complete), ("orchard", Listed::Awaited), ("moor", Listed::Complete)]);
+        assert!(!ready);
+        assert_eq!(text, "not ready\nwaiting for the first list of pods in namespace orchard\n");
+        assert!(!readiness(&[]).0, "nothing has begun");
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_listed_holds_up_no_other_and_is_named() {
+        let (ready, text) =
+            of([("meadow", Listed::Complete), ("orchard", Listed::Forbidden), ("orchard", Listed::Complete)]);
+        assert!(ready && text.contains("not allowed to list and watch pods in namespace orchard"), "{text}");
+    }
+
+    #[test]
+    fn a_controller_that_may_look_at_nothing_whole_is_not_ready() {
+        let lists = [("pods", Listed::Complete), ("kubervisorservices", Listed::Forbidden)];
+        let lists = lists.map(|(resource, state)| List { resource, scope: None, state });
+        assert!(!readiness(&lists).0);
+    }
 }
