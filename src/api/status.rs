@@ -50,7 +50,7 @@ pub struct KubervisorServiceStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub recent: Vec<String>,
-    /// Evictions of the last hour; each is recorded before it is asked for.
+    /// Evictions of the last hour; each is recorded before it is asked for, and taken out where it was refused.
     #[serde(default)]
     #[schemars(length(max = 60))]
     pub kills: Vec<KillStatus>,

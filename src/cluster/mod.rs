@@ -1,7 +1,8 @@
 //! All that talks to Kubernetes.
 //!
-//! - **The view**: `watch` feeds the `cache`, whose contents are the `index` (`lists`: how complete); `snapshot` makes a Fleet of it, with our
-//!   writes in flight from `assumed` laid over; `within` and `disruptions` see members as rules of others do.
+//! - **The view**: `watch` feeds the `cache`, whose contents are the `index`, as complete as its `lists`; `snapshot`
+//!   makes a Fleet of it, with our writes in flight from `assumed` laid over; `within` and `disruptions` see members as
+//!   rules of others do.
 //! - **The right**: `lease` holds the Lease by the rules of `election`; `mandate` is the right to act that follows,
 //!   `takeover` what a successor reads first; `brake` bounds the cuts of all services together.
 //! - **Writes**: `apply` carries a plan out, each as `writes` allows it; `release` gives pods back.

@@ -1,4 +1,5 @@
-//! Carries a plan out, one action after the other started worst first, a few at a time.
+//! Carries a plan out, one action after the other started worst first, a few at a time; and gives back what nothing
+//! holds any more.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use kubervisor_core::budget::floor;
 use kubervisor_core::gates::Gate;
 use kubervisor_core::notice::{Kind, Notice};
 use kubervisor_core::plan::{Action, Plan, Refusal, What, Why};
+use kubervisor_core::policy::Mode;
 use kubervisor_core::traffic::Move;
 use tokio::time::Instant;
 
@@ -20,6 +22,8 @@ use crate::api::stamp;
 use crate::cluster::CallError;
 use crate::cluster::apply::Outcome;
 use crate::cluster::marked::Marked;
+use crate::cluster::release::free;
+use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::RECENT_MAX;
 use crate::cluster::writes::{Demands, NotSent};
 
@@ -117,6 +121,10 @@ impl Owner {
         }
         if step == Move::Evict {
             self.parts.metrics.evicted(&self.id, outcome.as_str());
+            // Nothing was done, for sure: its record would spend the cap and keep the next pod waiting for a successor.
+            if matches!(outcome, Outcome::NotSent(_) | Outcome::Refused(_)) {
+                self.kills.refused(&action.uid);
+            }
         }
         match outcome {
             Outcome::Done => self.note_done(action, now.wall),
@@ -129,13 +137,14 @@ impl Owner {
             }
             Outcome::Refused(error) => self.note_refused(action, error, now.wall),
             Outcome::Unknown(error) => {
+                self.fates.doubt(action, now.wall);
                 tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, pod = %action.pod,
                     step = step.as_str(), %error, "no answer: the write is assumed until the watch shows what became of it");
             }
         }
     }
 
-    fn note_done(&mut self, action: &Action, at: Timestamp) {
+    pub(super) fn note_done(&mut self, action: &Action, at: Timestamp) {
         let (kind, text) = match &action.what {
             What::Cut(order) => {
                 self.parts.metrics.cut(&self.id, &order.breaker, true);
@@ -190,7 +199,7 @@ impl Owner {
             step = action.what.step().as_str(), %error, "refused");
     }
 
-    fn act_told(&mut self, action: &Action, kind: Kind, at: Timestamp, text: String) {
+    pub(super) fn act_told(&mut self, action: &Action, kind: Kind, at: Timestamp, text: String) {
         let notice = Notice::of_pod(&action.pod, &action.uid, kind, at, text);
         self.remember(&notice, at);
         self.parts.events.tell(&self.id, notice);
@@ -204,8 +213,41 @@ impl Owner {
         self.recent.push_back(sentence);
     }
 
+    /// Pods that are ours and that nothing holds any more: mode Disabled or DryRun, no key in the selector, or put
+    /// back by a person, whose marks are tidied away. A spec that is refused changes nothing of that: the last valid one
+    /// goes on ending cuts.
+    pub(super) async fn free_unheld(&mut self, view: &View, now: Now) -> bool {
+        let all = match (self.policy.mode, view.service) {
+            (Mode::Disabled, _) => Some("mode Disabled"),
+            (Mode::DryRun, _) => Some("mode DryRun"),
+            (_, ServiceView::Usable { activated: false }) => {
+                Some("the Service's selector does not hold the key")
+            }
+            _ => None,
+        };
+        let wanted = view.marked.iter().filter_map(|pod| match (all, pod.opened_by_hand) {
+            (_, true) => Some((pod, "put back by a person")),
+            (Some(why), false) => Some((pod, why)),
+            (None, false) => None,
+        });
+        let free_now = |pod: &Marked| {
+            !pod.in_flight && !view.elders.contains(&pod.uid) && self.memory.may_write(&pod.uid, now)
+        };
+        let writer = &self.parts.writer;
+        let mut running = FuturesUnordered::new();
+        for (pod, why) in wanted.filter(|(pod, _)| free_now(pod)) {
+            running.push(async move { (pod, why, free(writer, pod, now.wall).await) });
+        }
+        let mut ended = Vec::new();
+        while let Some(one) = running.next().await {
+            ended.push(one);
+        }
+        drop(running);
+        ended.iter().fold(false, |freed, (pod, why, outcome)| self.note_freed(pod, outcome, why) || freed)
+    }
+
     /// Returns whether the pod went back.
-    pub(super) fn note_freed(&mut self, pod: &Marked, outcome: &Outcome, why: &str) -> bool {
+    fn note_freed(&mut self, pod: &Marked, outcome: &Outcome, why: &str) -> bool {
         let now = self.parts.now();
         let done = matches!(outcome, Outcome::Done);
         match outcome {

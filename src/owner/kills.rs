@@ -49,6 +49,11 @@ impl Kills {
         Self(records)
     }
 
+    /// Without this pod: the server has said that it was not evicted.
+    pub(super) fn refused(&mut self, uid: &str) {
+        self.0.retain(|r| *r.kill.uid != *uid);
+    }
+
     pub(super) fn forget_old(&mut self, now: Duration) {
         self.0.retain(|r| r.known.saturating_add(KEPT) > now);
     }
@@ -103,6 +108,17 @@ mod tests {
         }
         assert_eq!((kills.records().len(), kills.rows().len()), (KILLS_MAX, KILLS_MAX));
         assert_eq!(kills.rows().last().unwrap().pod, "pear-99");
+    }
+
+    #[test]
+    fn a_refused_eviction_leaves_the_records_of_the_others() {
+        let mut kills = Kills::default();
+        for pod in 0..3 {
+            kills = kills.with(&evict(pod), at(0), Duration::ZERO);
+        }
+        kills.refused("uid-1");
+        let left: Vec<_> = kills.rows().into_iter().map(|row| row.pod).collect();
+        assert_eq!(left, ["pear-0", "pear-2"]);
     }
 
     #[test]

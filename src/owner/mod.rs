@@ -9,6 +9,7 @@ mod ages;
 mod breaker;
 mod checked;
 mod doubts;
+mod fates;
 mod kills;
 mod tell;
 
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
@@ -36,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use self::breaker::{Answered, Answers, Asking};
 use self::checked::{Checked, Known};
 use self::doubts::doubt_of;
+use self::fates::Fates;
 use self::kills::Kills;
 use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
@@ -44,9 +44,7 @@ use crate::cluster::cache::Cache;
 use crate::cluster::disruptions;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
-use crate::cluster::marked::Marked;
 use crate::cluster::registry::Registry;
-use crate::cluster::release::free;
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status_writer::StatusWriter;
 use crate::metrics::Metrics;
@@ -140,6 +138,8 @@ pub struct Owner {
     shadow: Shadow,
     status: StatusWriter,
     kills: Kills,
+    /// Steps whose answer never came.
+    fates: Fates,
     recent: VecDeque<String>,
     failing: BTreeMap<Arc<str>, SourceError>,
     seed: u64,
@@ -180,6 +180,7 @@ impl Owner {
                 inbox.stored.clone(),
             ),
             kills,
+            fates: Fates::default(),
             recent: inbox.stored.recent.iter().cloned().collect(),
             failing: BTreeMap::new(),
             doubts: BTreeMap::new(),
@@ -265,6 +266,7 @@ impl Owner {
     /// One tick with everything around it. Returns the time until the next one is due.
     async fn turn(&mut self, answers: &[Answered]) -> Duration {
         let Some(view) = self.parts.cache.view(&self.id.namespace, &self.id.uid) else { return IDLE_TICK };
+        self.tell_fates(&view);
         self.note_sources(answers, &view);
         if let Ok(parsed) = &self.spec.parsed {
             let service = Some(&parsed.service).filter(|_| !parsed.allow_governing_service);
@@ -451,39 +453,6 @@ impl Owner {
     /// The server itself says that a query is wrong: as good as a fault of the spec.
     fn query_refused(&self) -> bool {
         self.failing.values().any(SourceError::permanent)
-    }
-
-    /// Pods that are ours and that nothing holds any more: mode Disabled or DryRun, no key in the selector, or put
-    /// back by a person, whose marks are tidied away.
-    async fn free_unheld(&mut self, view: &View, now: Now) -> bool {
-        let all = match (self.policy.mode, view.service) {
-            _ if self.spec.parsed.is_err() => None,
-            (Mode::Disabled, _) => Some("mode Disabled"),
-            (Mode::DryRun, _) => Some("mode DryRun"),
-            (_, ServiceView::Usable { activated: false }) => {
-                Some("the Service's selector does not hold the key")
-            }
-            _ => None,
-        };
-        let wanted = view.marked.iter().filter_map(|pod| match (all, pod.opened_by_hand) {
-            (_, true) => Some((pod, "put back by a person")),
-            (Some(why), false) => Some((pod, why)),
-            (None, false) => None,
-        });
-        let free_now = |pod: &Marked| {
-            !pod.in_flight && !view.elders.contains(&pod.uid) && self.memory.may_write(&pod.uid, now)
-        };
-        let writer = &self.parts.writer;
-        let mut running = FuturesUnordered::new();
-        for (pod, why) in wanted.filter(|(pod, _)| free_now(pod)) {
-            running.push(async move { (pod, why, free(writer, pod, now.wall).await) });
-        }
-        let mut ended = Vec::new();
-        while let Some(one) = running.next().await {
-            ended.push(one);
-        }
-        drop(running);
-        ended.iter().fold(false, |freed, (pod, why, outcome)| self.note_freed(pod, outcome, why) || freed)
     }
 
     /// Where the object stood when it was last seen or written.

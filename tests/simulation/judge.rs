@@ -168,6 +168,7 @@ impl Sim {
         }
         if definite {
             self.judge.cuts.values_mut().for_each(|cuts| cuts.retain(|(cut, _)| *cut != id));
+            self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
         }
     }
 
