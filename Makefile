@@ -18,7 +18,7 @@ build: ## All programs, into target/debug
 
 .PHONY: check
 check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
-	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test original_faults --test stories
+	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test original_faults --test own_faults --test stories
 
 .PHONY: lint
 lint: ## Format and lints

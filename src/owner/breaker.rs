@@ -51,6 +51,8 @@ impl Answers {
 pub struct Asking {
     parts: Parts,
     asked: Vec<Task>,
+    /// What was followed last, whether or not it is asked now.
+    followed: Vec<Asked>,
     rounds: u64,
     send: mpsc::Sender<Answered>,
     receive: mpsc::Receiver<Answered>,
@@ -73,15 +75,15 @@ impl Asking {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let (send, receive) = mpsc::channel(QUEUE);
-        Self { parts, asked: Vec::new(), rounds: 0, send, receive }
+        Self { parts, asked: Vec::new(), followed: Vec::new(), rounds: 0, send, receive }
     }
 
-    /// Asks exactly this from now on. What did not change goes on undisturbed; the names of the rest are returned.
+    /// Asks exactly this from now on. What is asked already goes on undisturbed. Returns the names of those whose question
+    /// is another than the last one followed.
     pub fn follow(&mut self, wanted: &[Asked]) -> Vec<Arc<str>> {
         self.asked.retain(|task| wanted.contains(&task.asked));
-        let new: Vec<_> = wanted.iter().filter(|w| self.asked.iter().all(|t| t.asked != **w)).collect();
-        let names = new.iter().map(|asked| Arc::clone(&asked.breaker)).collect();
-        for asked in new {
+        let silent: Vec<_> = wanted.iter().filter(|w| self.asked.iter().all(|t| t.asked != **w)).collect();
+        for asked in silent {
             self.rounds += 1;
             let handle = self.parts.tasks.spawn(ask(
                 self.parts.clone(),
@@ -91,7 +93,9 @@ impl Asking {
             ));
             self.asked.push(Task { asked: asked.clone(), round: self.rounds, handle });
         }
-        names
+        let former = std::mem::replace(&mut self.followed, wanted.to_vec());
+        let changed = wanted.iter().filter(|w| !former.contains(w));
+        changed.map(|asked| Arc::clone(&asked.breaker)).collect()
     }
 
     /// Asks nothing any more.
@@ -99,14 +103,19 @@ impl Asking {
         self.asked.clear();
     }
 
+    /// What is followed next is all new.
+    pub fn forget(&mut self) {
+        self.followed.clear();
+    }
+
     /// The next answer.
     pub async fn next(&mut self) -> Option<Answered> {
         self.receive.recv().await
     }
 
-    /// All answers that are there, the last one of each breaker, without those that nobody asks for any more.
-    pub fn drain(&mut self, first: Answered) -> Vec<Answered> {
-        let mut answers = vec![first];
+    /// This answer and all that are there, the last one of each breaker, without those that nobody asks for any more.
+    pub fn drain(&mut self, first: Option<Answered>) -> Vec<Answered> {
+        let mut answers = Vec::from_iter(first);
         while let Ok(answer) = self.receive.try_recv() {
             answers.retain(|a| a.breaker != answer.breaker);
             answers.push(answer);

@@ -209,10 +209,12 @@ impl Owner {
             let answers = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(answer) = self.asking.next() => self.asking.drain(answer),
+                // Before the answers: where a turn outlasts a period there is always one, and a person's word must not
+                // wait behind it. It takes the answers along, so that edits do not hold those up either.
+                Ok(()) = self.inbox.spec.changed() => { self.take_spec(); self.asking.drain(None) }
+                Some(answer) = self.asking.next() => self.asking.drain(Some(answer)),
                 () = tokio::time::sleep_until(wake) => Vec::new(),
                 () = changed.notified() => { fleet_changed = true; continue }
-                Ok(()) = self.inbox.spec.changed() => { self.take_spec(); Vec::new() }
             };
             // Before the first complete lists nothing is known, and nothing is decided.
             // The fleet stays due meanwhile, but each look counts as one: else this would spin until then.
@@ -235,6 +237,7 @@ impl Owner {
         self.spec = self.inbox.spec.borrow_and_update().clone();
         self.specs += 1;
         let Ok(parsed) = &self.spec.parsed else {
+            // What is known of the breakers stays: a slip of the pen and its correction are no edit of theirs.
             self.asking.stop();
             return;
         };
@@ -260,6 +263,7 @@ impl Owner {
         self.bound_ages();
         if self.policy.mode == Mode::Disabled {
             self.asking.stop();
+            self.asking.forget();
         }
     }
 

@@ -81,6 +81,11 @@ pub struct Stage {
 impl Stage {
     /// The controller starts, on what the server holds.
     pub fn start(server: &Server) -> Self {
+        Self::start_in(server, &Scope::Cluster)
+    }
+
+    /// One that looks after some namespaces only.
+    pub fn start_in(server: &Server, scope: &Scope) -> Self {
         let (says, plans, metrics) = (Says::default(), Arc::<Mutex<Vec<Plan>>>::default(), Metrics::new());
         let (told, started) = (Arc::clone(&plans), Instant::now());
         let wall = move || Timestamp::from_second(START).unwrap() + started.elapsed();
@@ -105,7 +110,7 @@ impl Stage {
             dry_run: false,
             stop: CancellationToken::new(),
         };
-        let running = turn.start(&Scope::Cluster);
+        let running = turn.start(scope);
         Self { server: server.clone(), metrics, says, plans, _running: running }
     }
 

@@ -35,7 +35,14 @@ struct State {
     /// Path of the list, kind of change, object.
     log: Vec<(String, &'static str, Value)>,
     asked: Vec<Asked>,
-    evictions_refused: bool,
+    /// With this code.
+    evictions_refused: Option<u16>,
+    /// Of lists, watches and objects whose path holds this.
+    forbidden: Option<String>,
+    /// The next write to a pod is carried out, or not, and answered with an error that says neither.
+    doubted: Option<bool>,
+    /// Each write to a pod takes so long.
+    write_time: Duration,
     lag: Duration,
     version: u64,
 }
@@ -67,10 +74,23 @@ impl tower_service::Service<Request<Body>> for Server {
                 query: head.uri.query().unwrap_or_default().to_owned(),
             };
             server.lock().asked.push(asked.clone());
-            if asked.query.contains("watch=true") {
+            let pods = asked.method == Method::PATCH && asked.path.contains("/pods/");
+            let time = server.lock().write_time;
+            if pods && !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
+            let forbidden = server.lock().forbidden.as_ref().is_some_and(|part| asked.path.contains(part));
+            if asked.query.contains("watch=true") && !forbidden {
                 return Ok(Response::new(Flow(server.watch(&asked))));
             }
-            let (code, value) = server.answer(&asked);
+            let doubted = if pods { server.lock().doubted.take() } else { None };
+            let (code, value) = match doubted {
+                Some(carried_out) => {
+                    let _ = carried_out.then(|| server.answer(&asked));
+                    refusal(500, "InternalError", &asked.path)
+                }
+                None => server.answer(&asked),
+            };
             let piece = futures::stream::once(std::future::ready(Ok(Bytes::from(value.to_string()))));
             let mut response = Response::new(Flow(piece.boxed()));
             *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
@@ -137,7 +157,32 @@ impl Server {
 
     /// As a disruption budget without room does.
     pub fn refuse_evictions(&self) {
-        self.lock().evictions_refused = true;
+        self.answer_evictions(429);
+    }
+
+    pub fn answer_evictions(&self, code: u16) {
+        self.lock().evictions_refused = Some(code);
+    }
+
+    pub fn forbid(&self, part: &str) {
+        self.lock().forbidden = Some(part.to_owned());
+    }
+
+    pub fn doubt_next(&self, carried_out: bool) {
+        self.lock().doubted = Some(carried_out);
+    }
+
+    pub fn write_time(&self, time: Duration) {
+        self.lock().write_time = time;
+    }
+
+    /// Reasons and sentences of the Events about a pod.
+    pub fn told(&self, pod: &str) -> Vec<(String, String)> {
+        let events = self.lock();
+        let events = events.asked.iter().filter(|asked| asked.path.ends_with("/events"));
+        let about = events.filter(|asked| asked.body["regarding"]["name"] == pod);
+        let text = |asked: &Asked, key: &str| asked.body[key].as_str().unwrap_or_default().to_owned();
+        about.map(|asked| (text(asked, "reason"), text(asked, "note"))).collect()
     }
 
     /// Writes to pods, evictions included.
@@ -149,6 +194,9 @@ impl Server {
 
     fn answer(&self, asked: &Asked) -> (u16, Value) {
         let path = asked.path.trim_end_matches("/status").to_owned();
+        if self.lock().forbidden.as_ref().is_some_and(|part| path.contains(part)) {
+            return refusal(403, "Forbidden", &path);
+        }
         match asked.method {
             Method::GET if self.lock().objects.contains_key(&path) => (200, self.get(&path)),
             Method::GET if path.ends_with("s") => {
@@ -171,9 +219,10 @@ impl Server {
                 self.put(&path, object);
                 (200, self.get(&path))
             }
-            Method::POST if path.ends_with("/eviction") && self.lock().evictions_refused => {
-                refusal(429, "TooManyRequests", &path)
-            }
+            Method::POST if path.ends_with("/eviction") => match self.lock().evictions_refused {
+                Some(code) => refusal(code, "Refused", &path),
+                None => (201, asked.body.clone()),
+            },
             Method::POST => (201, asked.body.clone()),
             _ => missing(&path),
         }

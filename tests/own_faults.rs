@@ -1,0 +1,153 @@
+//! Faults that this controller had, each a test that fails if it comes back; as in `original_faults`, what runs is the
+//! whole controller on a small API server in memory, under a clock that is moved.
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
+
+mod stage;
+
+use std::time::Duration;
+
+use kubervisor::cluster::scope::Scope;
+use kubervisor_core::plan::Why;
+use serde_json::{Value, json};
+use stage::{Server, Stage, one_orchard, orchard, pod, pod_path, resource_path};
+
+fn annotation(stage: &Stage, pod: usize, key: &str) -> Value {
+    stage.server.get(&pod_path("orchard", pod))["metadata"]["annotations"][key].clone()
+}
+
+/// Pods whose eviction was asked for, in order.
+fn evictions(stage: &Stage) -> Vec<String> {
+    let writes = stage.server.pod_writes();
+    let evictions = writes.iter().filter(|asked| asked.path.ends_with("/eviction"));
+    evictions.map(|asked| asked.body["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_born_without_a_label_waited_for_namespaces_that_may_not_be_listed() {
+    let server = Server::default();
+    orchard(&server, "orchard", 3, &json!({}));
+    server.forbid("/namespaces/meadow/");
+    let scope = Scope::of(&["meadow".to_owned(), "orchard".to_owned()]).unwrap();
+    let stage = Stage::start_in(&server, &scope);
+    stage.pass(60).await;
+    let mut born = pod("orchard", 3);
+    born["metadata"]["labels"] = json!({"app": "pear"});
+    server.put(&pod_path("orchard", 3), born);
+    stage.pass(5).await;
+    assert_eq!(stage.label("orchard", 3), "yes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pod_whose_eviction_is_refused_stalled_the_eviction_of_the_next() {
+    let ladder = json!({"mode": "retryAndKill", "maxRetryCount": 0, "period": 20, "maxPeriod": 600});
+    let stage = one_orchard(8, &json!({"activator": ladder}));
+    stage.server.refuse_evictions();
+    stage.bad(&["pear-2", "pear-3"]).pass(200).await;
+    assert_eq!(stage.out(8), [2, 3], "refused, they stay as they are");
+    let tried = evictions(&stage);
+    for pod in ["pear-2", "pear-3"] {
+        assert!(tried.iter().filter(|tried| *tried == pod).count() >= 2, "{tried:?}");
+    }
+    let status = stage.server.get(&resource_path("orchard"))["status"].clone();
+    assert!(status["kills"].as_array().is_none_or(Vec::is_empty), "nothing was evicted: {status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_of_unknown_fate_keeps_its_record() {
+    let ladder = json!({"mode": "retryAndKill", "maxRetryCount": 0, "period": 20, "maxPeriod": 600});
+    let stage = one_orchard(8, &json!({"activator": ladder}));
+    stage.server.answer_evictions(500);
+    stage.bad(&["pear-2"]).pass(60).await;
+    assert!(!evictions(&stage).is_empty());
+    let kills = stage.server.get(&resource_path("orchard"))["status"]["kills"].clone();
+    assert_eq!(kills[0]["uid"], "uid-orchard-2", "{kills}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_stayed_dark_where_a_spec_became_invalid_before_mode_disabled_had_freed_them() {
+    let stage = one_orchard(5, &json!({"activator": {"period": 3_000, "maxPeriod": 3_000}}));
+    stage.bad(&["pear-3"]).pass(12).await;
+    assert_eq!(stage.out(5), [3]);
+    stage.server.forbid("/pods/pear-3");
+    stage.server.edit(&resource_path("orchard"), &json!({"spec": {"mode": "Disabled"}}));
+    stage.pass(5).await;
+    assert_eq!(stage.out(5), [3], "its return was refused");
+    stage.server.edit(&resource_path("orchard"), &json!({"spec": {"mode": "Asleep"}}));
+    stage.pass(5).await;
+    stage.server.forbid("/nothing/");
+    stage.pass(70).await;
+    assert!(stage.out(5).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_waited_behind_the_answers_where_turns_outlast_the_period() {
+    let rule = json!({"evaluationPeriod": 1, "activator": {"period": 3_000, "maxPeriod": 3_000}});
+    let stage = one_orchard(300, &rule);
+    stage.server.write_time(Duration::from_secs(3));
+    let names: Vec<_> = (0..26).map(|i| format!("pear-{i}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    // One more in every answer: each turn has a write, and the next answer is there when it ends.
+    for bad in 1..8 {
+        stage.bad(&names[..bad]).pass(1).await;
+    }
+    let hold = json!({"spec": {"holds": [{"reason": "checkout migration"}]}});
+    stage.server.edit(&resource_path("orchard"), &hold);
+    let before = stage.server.pod_writes().len();
+    for bad in 8..26 {
+        stage.bad(&names[..bad]).pass(1).await;
+    }
+    let later = stage.server.pod_writes().len() - before;
+    assert!(later <= 4, "{later} writes after the hold: more than were under way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slip_of_the_pen_and_its_correction_made_a_breaker_forget_what_it_had_seen() {
+    let stage = one_orchard(5, &json!({"confirm": {"anomalous": 3, "of": 3}, "evaluationPeriod": 10}));
+    stage.bad(&["pear-3"]);
+    let found = |plan: kubervisor_core::plan::Plan| {
+        let found = plan.refusals.iter().find_map(|refusal| match refusal.why {
+            Why::Unconfirmed { found, .. } => Some(found),
+            _ => None,
+        });
+        found.unwrap_or(0)
+    };
+    while stage.ticks() == 0 || found(stage.last_plan()) < 2 {
+        stage.pass(1).await;
+    }
+    stage.server.edit(&resource_path("orchard"), &json!({"spec": {"mode": "Actve"}}));
+    stage.pass(3).await;
+    let asked = stage.asked("errors");
+    stage.server.edit(&resource_path("orchard"), &json!({"spec": {"mode": "Active"}}));
+    while stage.asked("errors") == asked {
+        stage.pass(1).await;
+    }
+    stage.pass(2).await;
+    assert_eq!((stage.out(5), stage.asked("errors")), (vec![3], asked + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_that_nobody_answered_for_was_not_told_though_it_was_carried_out() {
+    let stage = one_orchard(5, &json!({"activator": {"period": 3_000, "maxPeriod": 3_000}}));
+    stage.server.doubt_next(true);
+    stage.bad(&["pear-3"]).pass(20).await;
+    assert_eq!(stage.out(5), [3]);
+    let told = stage.server.told("pear-3");
+    assert!(
+        matches!(&told[..], [(reason, text)] if reason == "PodCut" && text.contains("cut by errors")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_that_was_undone_in_doubt_was_not_told() {
+    let stage = one_orchard(5, &json!({"activator": {"period": 3_000, "maxPeriod": 3_000}}));
+    stage.server.doubt_next(false);
+    stage.bad(&["pear-3"]).pass(8).await;
+    assert_eq!(stage.out(5), [] as [usize; 0]);
+    assert!(!annotation(&stage, 3, "kubervisor.k8s.io/restored-at").is_null(), "the fence came through");
+    let told = stage.server.told("pear-3");
+    assert!(
+        matches!(&told[..], [(reason, text)] if reason == "PodRestored" && text.contains("in doubt it serves")),
+        "{told:?}"
+    );
+}
