@@ -63,7 +63,7 @@ fn worst<'a>(index: usize, member: &'a Member, judged: &[Judged<'a>]) -> Option<
                 unconfirmed,
             })
         }
-        Some(Verdict::Healthy | Verdict::Unknown(_)) | None => None,
+        Some(Verdict::Healthy | Verdict::Lingering | Verdict::Unknown(_)) | None => None,
     };
     let sure = |p: &Proposal<'_>| p.unconfirmed.is_none();
     let stronger = |a: &Proposal<'_>, b: &Proposal<'_>| {

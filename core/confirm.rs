@@ -31,6 +31,13 @@ impl Counting {
     }
 }
 
+impl Counting {
+    /// Whether an answer asked for at `asked` can show another scrape than one asked for at `last`.
+    pub(crate) fn is_new(self, last: Duration, asked: Duration) -> bool {
+        asked.saturating_sub(last) >= self.apart
+    }
+}
+
 /// The last counted verdicts, oldest first: when, and whether anomalous.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Record(VecDeque<(Duration, bool)>);
@@ -39,7 +46,7 @@ impl Record {
     /// Takes one known verdict.
     pub(crate) fn note(&mut self, anomalous: bool, counting: Counting, now: Duration) {
         self.0.retain(|(at, _)| now.saturating_sub(*at) <= counting.lasts);
-        if self.0.back().is_some_and(|(last, _)| now.saturating_sub(*last) < counting.apart) {
+        if self.0.back().is_some_and(|(last, _)| !counting.is_new(*last, now)) {
             return;
         }
         self.0.push_back((now, anomalous));

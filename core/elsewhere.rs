@@ -10,7 +10,7 @@ use crate::plan::Why;
 use crate::policy::{Disruption, Limits};
 
 /// What is left, less what this tick has spent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Elsewhere<'a> {
     fleet: &'a Fleet,
     /// Spare of each disruption budget; empty where they do not limit cuts.

@@ -143,12 +143,14 @@ pub(crate) struct Scene {
     pub(crate) kills: Vec<Kill>,
     pub(crate) memory: Memory,
     pub(crate) now: Now,
+    /// Seconds from the question to the tick that takes its answer.
+    pub(crate) late: u64,
 }
 
 impl Scene {
     pub(crate) fn new(members: Vec<Member>, policy: ServicePolicy) -> Self {
         let (gates, kills, memory) = (Vec::new(), Vec::new(), Memory::default());
-        Self { members, policy, gates, kills, memory, now: now(100) }
+        Self { members, policy, gates, kills, memory, now: now(100), late: 0 }
     }
 
     /// `size` open pods, pod-00 and so on, and one custom breaker without any ladder.
@@ -187,9 +189,10 @@ impl Scene {
 
     pub(crate) fn answered(&mut self, answers: &[(&str, Option<&Samples>)]) -> Plan {
         let fleet = fleet_of(self.members.clone());
+        let asked = self.now.mono.saturating_sub(Duration::from_secs(self.late));
         let answers: Vec<_> = answers
             .iter()
-            .map(|(breaker, samples)| Answer { breaker, samples: *samples, activity: None })
+            .map(|(breaker, samples)| Answer { breaker, asked, samples: *samples, activity: None })
             .collect();
         let Self { policy, gates, kills, now, .. } = self;
         let input = Input { fleet: &fleet, answers: &answers, policy, gates, kills, now: *now, seed: 17 };

@@ -3,6 +3,8 @@
 //! Put together by the owner: the fleet as the cache has it, what the sources have answered, the spec, the gates, the
 //! time. The decision takes nothing from elsewhere but its own memory.
 
+use std::time::Duration;
+
 use crate::Now;
 use crate::fleet::Fleet;
 use crate::gates::Gate;
@@ -34,6 +36,8 @@ pub struct Input<'a> {
 pub struct Answer<'a> {
     /// Its name.
     pub breaker: &'a str,
+    /// When it was asked for, by the clock that cannot be moved: the time that its samples speak of.
+    pub asked: Duration,
     /// The samples, or `None` where the source failed.
     pub samples: Option<&'a Samples>,
     /// Activity, where the detector asks for it.

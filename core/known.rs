@@ -21,8 +21,9 @@ const GOOD_AGAIN: u8 = 2;
 /// One breaker.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Good answers that are still missing.
+    /// Good answers that are still missing, and when the last one that counted was asked for.
     doubtful: u8,
+    good: Option<Duration>,
     /// Its last answer wanted a cut that the floor forbade.
     pub(crate) floor_reached: bool,
     had_series: bool,
@@ -44,19 +45,43 @@ pub(crate) struct Known {
 /// Time in which a pod with strikes was seen healthy.
 #[derive(Debug, Clone)]
 struct Healing {
-    seen: Duration,
+    /// When it was last seen so; not where it was anomalous since.
+    seen: Option<Duration>,
     total: Duration,
     strikes: Strikes,
 }
 
 impl Known {
+    /// Of a service that was held when an earlier process ended: its source has to show itself first.
+    pub(crate) fn doubted() -> Self {
+        Self { doubtful: GOOD_AGAIN, ..Self::default() }
+    }
+
     pub(crate) fn blind(&self) -> bool {
         self.doubtful > 0
     }
 
+    /// Whether its source has ever known one of the pods.
+    pub(crate) fn sees(&self) -> bool {
+        self.had_series
+    }
+
+    /// A pod that no answer has spoken of yet.
+    pub(crate) fn meet(&mut self, uid: &Arc<str>) {
+        if self.answered.is_some() {
+            self.unknown.insert(Arc::clone(uid));
+        }
+    }
+
+    /// What was found before says nothing once the source failed: its first answers after may be partial.
+    fn doubt(&mut self) {
+        (self.doubtful, self.good) = (GOOD_AGAIN, None);
+        self.records.clear();
+    }
+
     /// The source failed.
     pub(crate) fn fail(&mut self, breaker: &BreakerPolicy, members: u32) {
-        self.doubtful = GOOD_AGAIN;
+        self.doubt();
         let name = Arc::clone(&breaker.name);
         self.report = BreakerReport { name, unknown: members, ..BreakerReport::default() };
     }
@@ -69,8 +94,9 @@ impl Known {
             .then_some((seen, serving))
     }
 
+    /// Whether it was beyond the rule in one of the verdicts that confirmation looks back upon: so long it may linger.
     pub(crate) fn was_anomalous(&self, uid: &str) -> bool {
-        self.anomalous.contains_key(uid)
+        self.records.contains_key(uid)
     }
 
     /// What the last answer said of a pod.
@@ -109,39 +135,40 @@ impl Known {
         self.records.clear();
     }
 
-    /// Takes the verdicts of one answer, in the order of the members.
+    /// Takes the verdicts of one answer, in the order of the members. `asked`: when it was asked for, which is the time
+    /// that its samples speak of.
     pub(crate) fn note(
         &mut self,
         breaker: &BreakerPolicy,
         fleet: &Fleet,
         verdicts: &[Verdict],
-        now: Duration,
+        (asked, now): (Duration, Duration),
     ) {
-        self.note_source(fleet, verdicts);
-        self.retain(fleet);
         let counting = Counting::of(breaker);
+        self.note_source(fleet, verdicts, counting, asked);
+        self.retain(fleet);
         for (member, verdict) in fleet.members.iter().zip(verdicts) {
-            self.note_pod(member, verdict, counting, now);
+            self.note_pod(member, verdict, counting, asked);
         }
         self.answered = Some(now);
         let of = |is: fn(&Verdict) -> bool| count(verdicts.iter().filter(|v| is(v)).count());
         self.report = BreakerReport {
             name: Arc::clone(&breaker.name),
             healthy: of(|v| matches!(v, Verdict::Healthy)),
-            anomalous: of(|v| matches!(v, Verdict::Anomalous { .. })),
+            anomalous: of(|v| matches!(v, Verdict::Anomalous { .. } | Verdict::Lingering)),
             unknown: of(|v| matches!(v, Verdict::Unknown(_))),
             would_cut: Vec::new(),
         };
     }
 
-    fn note_source(&mut self, fleet: &Fleet, verdicts: &[Verdict]) {
+    fn note_source(&mut self, fleet: &Fleet, verdicts: &[Verdict], counting: Counting, asked: Duration) {
         let seen = |v: &Verdict| !matches!(v, Verdict::Unknown(Unknown::NoSeries));
         let any = verdicts.iter().any(seen);
         // No series at all for a fleet that had some: the exporter or the query is broken, not the pods healthy.
         if self.had_series && !any && !verdicts.is_empty() {
-            self.doubtful = GOOD_AGAIN;
-        } else {
-            self.doubtful = self.doubtful.saturating_sub(1);
+            self.doubt();
+        } else if self.doubtful > 0 && self.good.is_none_or(|good| counting.is_new(good, asked)) {
+            (self.doubtful, self.good) = (self.doubtful - 1, Some(asked));
         }
         self.had_series |= any;
         let serving = || fleet.members.iter().zip(verdicts).filter(|(m, _)| m.serving());
@@ -160,47 +187,63 @@ impl Known {
         self.healing.retain(|uid, _| present.contains(uid));
     }
 
-    fn note_pod(&mut self, member: &Member, verdict: &Verdict, counting: Counting, now: Duration) {
+    fn note_pod(&mut self, member: &Member, verdict: &Verdict, counting: Counting, asked: Duration) {
         let uid = &member.uid;
         let was_unknown = match verdict {
             Verdict::Unknown(_) => !self.unknown.insert(Arc::clone(uid)),
-            Verdict::Healthy | Verdict::Anomalous { .. } => self.unknown.remove(uid),
+            Verdict::Healthy | Verdict::Lingering | Verdict::Anomalous { .. } => self.unknown.remove(uid),
         };
         match verdict {
             Verdict::Anomalous { .. } => {
                 let healthy_before = self.answered.is_some() && !was_unknown;
-                self.anomalous.entry(Arc::clone(uid)).or_insert(healthy_before.then_some(now));
+                self.anomalous.entry(Arc::clone(uid)).or_insert(healthy_before.then_some(asked));
                 // Pods that are out confirm nothing: what they show is of before, or of connections that stayed.
                 if member.serving() {
-                    self.records.entry(Arc::clone(uid)).or_default().note(true, counting, now);
+                    self.records.entry(Arc::clone(uid)).or_default().note(true, counting, asked);
                 }
+                self.interrupt(uid);
+            }
+            Verdict::Lingering => {
+                self.note_within(uid, counting, asked);
+                self.interrupt(uid);
             }
             Verdict::Healthy => {
                 self.anomalous.remove(uid);
-                if let Some(record) = self.records.get_mut(uid) {
-                    record.note(false, counting, now);
-                    if record.empty() {
-                        self.records.remove(uid);
-                    }
-                }
+                self.note_within(uid, counting, asked);
             }
             Verdict::Unknown(_) => {}
+        }
+    }
+
+    fn note_within(&mut self, uid: &Arc<str>, counting: Counting, asked: Duration) {
+        if let Some(record) = self.records.get_mut(uid) {
+            record.note(false, counting, asked);
+            if record.empty() {
+                self.records.remove(uid);
+            }
+        }
+    }
+
+    /// The time until it is healthy again is none in which it was.
+    fn interrupt(&mut self, uid: &Arc<str>) {
+        if let Some(healing) = self.healing.get_mut(uid) {
+            healing.seen = None;
         }
     }
 
     /// Adds the time since the last answer to a pod that serves, has strikes and is healthy; says whether it has earned
     /// forgiveness. Gaps of more than three periods are no observation.
     pub(crate) fn heal(&mut self, member: &Member, breaker: &BreakerPolicy, now: Duration) -> bool {
-        let fresh = || Healing { seen: now, total: Duration::ZERO, strikes: member.strikes.clone() };
+        let fresh = || Healing { seen: None, total: Duration::ZERO, strikes: member.strikes.clone() };
         let healing = self.healing.entry(Arc::clone(&member.uid)).or_insert_with(fresh);
         if healing.strikes != member.strikes {
             *healing = fresh();
         }
-        let since = now.saturating_sub(healing.seen);
+        let since = healing.seen.map_or(Duration::ZERO, |seen| now.saturating_sub(seen));
         if since <= breaker.evaluation_period.saturating_mul(3) {
             healing.total = healing.total.saturating_add(since);
         }
-        healing.seen = now;
+        healing.seen = Some(now);
         healing.total >= breaker.activator.max_period
     }
 

@@ -12,8 +12,10 @@ use jiff::Timestamp;
 use crate::Now;
 use crate::activator::{activator_of, remaining};
 use crate::fleet::{Capacity, Member, count};
+use crate::gates::Gate;
 use crate::input::Input;
 use crate::known::Known;
+use crate::policy::BreakerPolicy;
 use crate::probation::Returned;
 use crate::storm::Storm;
 use crate::traffic::{Cut, Move, Traffic};
@@ -39,6 +41,8 @@ pub struct Memory {
     kills: BTreeMap<(Arc<str>, Timestamp), Since>,
     /// A tick has seen pods: what appears from now on is new.
     begun: bool,
+    /// Evidence was doubted when an earlier process ended: no source is believed at its first word.
+    doubtful: bool,
 }
 
 /// An age that only the clock that cannot be moved adds to. A stored time is compared with the wall clock once, in the
@@ -92,10 +96,28 @@ pub(crate) struct PodMemory {
 }
 
 impl Memory {
-    /// Continues from the fleet size that an earlier process stored.
+    /// Continues from the fleet size that an earlier process stored, and from the word of the first gate that held then.
     #[must_use]
-    pub fn resumed(stored_size: u32, now: Now) -> Self {
-        Self { capacity: Capacity::from_stored(stored_size, now.mono), ..Self::default() }
+    pub fn resumed(stored_size: u32, held: Option<&str>, now: Now) -> Self {
+        let is = |gate: Gate| held == Some(gate.as_str());
+        let raged = is(Gate::Storm { anomalous: 0, of: 0, limit: 0 });
+        let overloaded = is(Gate::Overload { until: now.wall });
+        let breaker = || Arc::from("");
+        let unseen = is(Gate::Blind { breaker: breaker() })
+            || is(Gate::LowCoverage { breaker: breaker(), seen: 0, serving: 0 });
+        Self {
+            capacity: Capacity::from_stored(stored_size, now.mono),
+            storm: Storm::resumed(raged, overloaded, now.mono),
+            doubtful: raged || overloaded || unseen,
+            ..Self::default()
+        }
+    }
+
+    /// What is remembered of a breaker.
+    pub(crate) fn known(&mut self, breaker: &BreakerPolicy) -> &mut Known {
+        let doubtful = self.doubtful;
+        let new = || if doubtful { Known::doubted() } else { Known::default() };
+        self.breakers.entry(Arc::clone(&breaker.name)).or_insert_with(new)
     }
 
     /// Takes note of how the API server answered a write for this pod.
@@ -141,6 +163,9 @@ impl Memory {
         self.pods.retain(|uid, p| present.contains(uid) || p.cut_within(window, now.mono));
         self.breakers.retain(|name, _| policy.breaker(name).is_some());
         for member in &fleet.members {
+            if !self.pods.contains_key(&member.uid) {
+                self.breakers.values_mut().for_each(|known| known.meet(&member.uid));
+            }
             let pod = self.pods.entry(Arc::clone(&member.uid)).or_default();
             pod.note_ready(member, *now, self.begun);
             pod.note_traffic(member, input, self.begun);
@@ -157,10 +182,11 @@ impl Memory {
     }
 
     /// Evictions within `window` of pods other than `uid`: a record of this very pod is a try that did not come
-    /// through, and it is not counted twice.
+    /// through, and it is not counted twice. One that an earlier process stored counts as made when it is first seen:
+    /// a clock that was moved meanwhile must not make room.
     pub(crate) fn recent_kills(&self, uid: &Arc<str>, window: Duration, now: Duration) -> u32 {
         let counts = |((killed, _), since): &(&(Arc<str>, Timestamp), &Since)| {
-            killed != uid && since.age(now) < window
+            killed != uid && now.saturating_sub(since.seen) < window
         };
         count(self.kills.iter().filter(counts).count())
     }

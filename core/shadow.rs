@@ -40,17 +40,18 @@ struct Marks {
 impl Shadow {
     /// One tick of `policy` as if all of it were enforced.
     pub fn tick(&mut self, input: &Input<'_>, policy: &ServicePolicy) -> Plan {
-        self.retain(input.fleet);
-        let fleet = self.overlay(input.fleet);
+        let real = input.fleet;
+        self.retain(real);
+        let fleet = self.overlay(real);
         // Neither is a reason for it to show nothing.
-        let real = |gate: &&Gate| !matches!(gate, Gate::DryRun | Gate::NotActivated);
-        let gates: Vec<_> = input.gates.iter().filter(real).cloned().collect();
+        let holds = |gate: &&Gate| !matches!(gate, Gate::DryRun | Gate::NotActivated);
+        let gates: Vec<_> = input.gates.iter().filter(holds).cloned().collect();
         let policy = policy.enforced();
         let now = input.now;
         let input = Input { fleet: &fleet, policy: &policy, gates: &gates, kills: &self.kills, ..*input };
         let mut plan = tick(&input, &mut self.memory);
         for action in &plan.actions {
-            self.carry_out(&fleet, action, now);
+            self.carry_out(real, action, now);
         }
         for breaker in &mut plan.report.breakers {
             let cut = |m: &&Member| self.cut_by(m).is_some_and(|name| **name == *breaker.name);
@@ -81,7 +82,7 @@ impl Shadow {
         for member in &mut fleet.members {
             let Some(marks) = self.pods.get(&member.uid) else { continue };
             // What is really out stays out.
-            if !matches!(member.traffic, Traffic::Open | Traffic::Unlabelled) || member.in_flight.is_some() {
+            if !open(member) {
                 continue;
             }
             member.strikes.clone_from(&marks.strikes);
@@ -97,10 +98,10 @@ impl Shadow {
         fleet
     }
 
-    fn carry_out(&mut self, fleet: &Fleet, action: &Action, now: Now) {
+    fn carry_out(&mut self, real: &Fleet, action: &Action, now: Now) {
         self.memory.record(&action.uid, action.what.step(), true, now);
         // What is really out is not this fleet's to change.
-        if fleet.member(&action.uid).is_none_or(|m| m.in_flight.is_some()) {
+        if !real.member(&action.uid).is_some_and(open) {
             return;
         }
         let marks = self.pods.entry(Arc::clone(&action.uid)).or_default();
@@ -132,6 +133,11 @@ impl Shadow {
     }
 }
 
+/// Whether what happens to it may be shown: nothing is really done to it.
+fn open(member: &Member) -> bool {
+    matches!(member.traffic, Traffic::Open | Traffic::Unlabelled) && member.in_flight.is_none()
+}
+
 /// Virtual evictions that are remembered: more than any cap of an hour allows.
 const KILLS_MAX: usize = 64;
 
@@ -147,7 +153,8 @@ mod tests {
     fn run(shadow: &mut Shadow, policy: &ServicePolicy, second: i64, bad: &[&str]) -> Plan {
         let fleet = fleet_of_open(10);
         let samples = naming(bad.iter().copied());
-        let answers = [Answer { breaker: "shown", samples: Some(&samples), activity: None }];
+        let asked = now(second).mono;
+        let answers = [Answer { breaker: "shown", asked, samples: Some(&samples), activity: None }];
         let (gates, kills) = ([Gate::DryRun, Gate::NotActivated], []);
         let (fleet, answers, gates, kills) = (&fleet, &answers[..], &gates[..], &kills[..]);
         let input = Input { fleet, answers, policy, gates, kills, now: now(second), seed: 3 };

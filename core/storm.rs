@@ -36,8 +36,8 @@ impl Weather {
 pub(crate) struct Storm {
     rages: bool,
     calm_since: Option<Duration>,
-    /// Cuts of ours brought it on.
-    ours: bool,
+    /// Whether cuts of ours brought it on; `None` of a storm that began under an earlier process.
+    ours: Option<bool>,
     /// Nothing new is cut until then.
     quiet_until: Option<Duration>,
 }
@@ -51,6 +51,12 @@ pub(crate) enum Change {
 }
 
 impl Storm {
+    /// One that raged, or the quiet after an overload, when an earlier process ended.
+    pub(crate) fn resumed(raged: bool, overloaded: bool, now: Duration) -> Self {
+        let quiet_until = overloaded.then(|| now.saturating_add(AFTER_OVERLOAD));
+        Self { rages: raged, calm_since: None, ours: (!raged).then_some(false), quiet_until }
+    }
+
     /// Takes note of the weather. `periods`: three evaluation periods. `induced`: pods that were healthy turned
     /// anomalous soon after cuts of ours.
     pub(crate) fn observe(
@@ -69,7 +75,9 @@ impl Storm {
         if weather.rough() {
             self.calm_since = None;
             let began = !std::mem::replace(&mut self.rages, true);
-            self.ours |= induced;
+            if began || induced {
+                self.ours = Some(induced);
+            }
             return if began { Change::Began } else { Change::None };
         }
         if !self.rages || weather.unseen {
@@ -80,10 +88,11 @@ impl Storm {
         if now.saturating_sub(since) < CALM.max(periods) {
             return Change::None;
         }
-        if self.ours {
+        // Of a storm that began before us nobody knows: so long as it might have been ours, it is taken for that.
+        if self.ours != Some(false) {
             self.quiet_until = Some(now.saturating_add(AFTER_OVERLOAD));
         }
-        (self.rages, self.calm_since, self.ours) = (false, None, false);
+        (self.rages, self.calm_since, self.ours) = (false, None, Some(false));
         Change::Ended
     }
 
@@ -93,7 +102,7 @@ impl Storm {
 
     /// Whether cuts of ours are to be taken back now: the storm is theirs, and it has not begun to end.
     pub(crate) fn takes_back(&self) -> bool {
-        self.rages && self.ours && self.calm_since.is_none()
+        self.rages && self.ours == Some(true) && self.calm_since.is_none()
     }
 
     /// Until when nothing new is cut after an overload.

@@ -17,8 +17,9 @@ pub struct Measured {
 /// A measure, or why there is none.
 pub type Measure = Result<Measured, Unknown>;
 
-/// An anomalous pod is healthy again only below this share of the threshold: one that swings around the edge must not
-/// go in and out with it.
+/// An anomalous pod is healthy again at once only below this share of the threshold: one that swings around the edge
+/// must not go in and out with it. A pod whose best lies between this and the edge is healthy again once none of the
+/// verdicts that confirmation looks back upon was beyond it.
 pub const CALM: f64 = 0.8;
 
 impl Measured {
@@ -33,8 +34,10 @@ impl Measured {
     #[must_use]
     pub fn verdict(self, was_anomalous: bool) -> Verdict {
         let Self { beyond, margin, evidence } = self;
-        if beyond || (was_anomalous && margin >= CALM) {
+        if beyond {
             Verdict::Anomalous { severity: margin.max(1.0), evidence }
+        } else if was_anomalous && margin >= CALM {
+            Verdict::Lingering
         } else {
             Verdict::Healthy
         }
@@ -66,6 +69,9 @@ pub enum Verdict {
         /// The numbers behind it.
         evidence: Evidence,
     },
+    /// Measured, within the rule again, and not far enough within: it counts as anomalous still, in what is said of the
+    /// whole fleet, but is no reason for a cut.
+    Lingering,
     /// No basis for a verdict. Silence is not guilt: the pod keeps its traffic.
     Unknown(Unknown),
 }
@@ -173,31 +179,26 @@ pub enum Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Within the rule: it was beyond it before, and is not yet far enough within.
-        let sign = |beyond: bool| if beyond { ">" } else { "not yet well below" };
         match *self {
             Self::BadShare { percent, tolerance, events } => {
-                write!(f, "bad {percent:.0} % {} {tolerance:.0} % of {events:.0}", sign(percent > tolerance))
+                write!(f, "bad {percent:.0} % > {tolerance:.0} % of {events:.0}")
             }
             Self::Deviation { from_mean, from_median, max } => {
-                let beyond = sign(from_mean.abs().min(from_median.abs()) > max);
                 write!(
                     f,
-                    "{from_mean:+.0} % from the mean, {from_median:+.0} % from the median, {beyond} {max:.0} %"
+                    "{from_mean:+.0} % from the mean, {from_median:+.0} % from the median, > {max:.0} %"
                 )
             }
             Self::Outlier { value, median, score, max_score } => {
-                let beyond = sign(score.abs() > max_score);
                 write!(
                     f,
-                    "{value:.4} where the fleet's middle is {median:.4}, {score:+.1} spreads away, {beyond} {max_score:.1}"
+                    "{value:.4} where the fleet's middle is {median:.4}, {score:+.1} spreads away, > {max_score:.1}"
                 )
             }
             Self::Bounds { value, min, max } => match (min, max) {
                 (Some(min), _) if value < min => write!(f, "{value:.4} < {min:.4}"),
-                (_, Some(max)) => write!(f, "{value:.4} {} {max:.4}", sign(value > max)),
-                (Some(min), None) => write!(f, "{value:.4} not yet well above {min:.4}"),
-                (None, None) => write!(f, "{value:.4}"),
+                (_, Some(max)) => write!(f, "{value:.4} > {max:.4}"),
+                (Some(_) | None, None) => write!(f, "{value:.4}"),
             },
             Self::Named => write!(f, "named by the custom service"),
         }
@@ -224,21 +225,17 @@ mod tests {
         Measured::new(percent > 50.0, multiple(percent, 50.0), evidence)
     }
 
-    fn anomalous(percent: f64, was: bool) -> bool {
-        matches!(share(percent).verdict(was), Verdict::Anomalous { .. })
+    #[test]
+    fn a_pod_that_swings_around_the_edge_is_neither_healthy_at_once_nor_beyond_the_rule() {
+        let of = |percent, was| share(percent).verdict(was);
+        assert_eq!([of(49.0, false), of(39.0, true)], [Verdict::Healthy, Verdict::Healthy]);
+        assert_eq!([of(49.0, true), of(40.0, true)], [Verdict::Lingering, Verdict::Lingering]);
+        assert!(matches!(of(51.0, false), Verdict::Anomalous { .. }));
     }
 
     #[test]
-    fn a_pod_that_swings_around_the_edge_stays_what_it_was() {
-        assert!(!anomalous(49.0, false) && anomalous(49.0, true));
-        assert!(anomalous(51.0, false) && anomalous(40.0, true));
-        assert!(!anomalous(39.0, true));
-    }
-
-    #[test]
-    fn evidence_of_a_pod_that_is_back_within_the_rule_does_not_say_that_it_is_beyond() {
+    fn evidence_has_its_numbers() {
         assert_eq!(share(62.0).evidence.to_string(), "bad 62 % > 50 % of 412");
-        assert_eq!(share(45.0).evidence.to_string(), "bad 45 % not yet well below 50 % of 412");
     }
 
     #[test]

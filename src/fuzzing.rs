@@ -102,9 +102,10 @@ pub(crate) fn decide(mut fleet: Fleet, policy: &ServicePolicy, samples: &Samples
     let mut memory = Memory::default();
     let mut now =
         Now { wall: Timestamp::from_second(1_795_263_000).unwrap(), mono: Duration::from_secs(700) };
-    let answer = |name| Answer { breaker: name, samples: Some(samples), activity: Some(samples) };
-    let answers: Vec<_> = policy.breakers.iter().map(|breaker| answer(&*breaker.name)).collect();
     for _ in 0..4 {
+        let asked = now.mono;
+        let answer = |name| Answer { breaker: name, asked, samples: Some(samples), activity: Some(samples) };
+        let answers: Vec<_> = policy.breakers.iter().map(|breaker| answer(&*breaker.name)).collect();
         let input = Input { fleet: &fleet, answers: &answers, policy, gates: &[], kills: &[], now, seed: 17 };
         let plan = tick(&input, &mut memory);
         carry_out(&mut fleet, &plan, samples);

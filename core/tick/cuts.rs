@@ -7,6 +7,7 @@ use crate::backoff::cut_time;
 use crate::breaker::{Judged, Proposal, propose};
 use crate::budget::large_enough;
 use crate::fleet::{Member, Wish};
+use crate::gates::Gate;
 use crate::memory::Memory;
 use crate::plan::{CutOrder, What, Why};
 use crate::policy::{BreakerPolicy, Mode};
@@ -27,11 +28,14 @@ impl<'a> Draft<'a> {
             memory.roomy = if room { memory.roomy.saturating_add(1) } else { 0 };
         }
         self.keep_out(memory);
+        // What the brake alone holds is counted as far as every limit goes, and nothing of it is spent.
+        let braked = self.brake().cloned();
+        let before = braked.as_ref().map(|_| (self.budget, self.elsewhere.clone()));
         for proposal in propose(self.input.fleet, judged) {
             if self.taken.contains(&proposal.member.uid) {
                 continue;
             }
-            match self.cut_refusal(memory, &proposal) {
+            match self.cut_refusal(memory, &proposal).or_else(|| braked.clone().map(Why::Gate)) {
                 None => {
                     memory.plan_cut(&proposal.member.uid, self.input.now);
                     let order = self.order(&proposal);
@@ -42,6 +46,15 @@ impl<'a> Draft<'a> {
                 }
             }
         }
+        if let Some((budget, elsewhere)) = before {
+            (self.budget, self.elsewhere) = (budget, elsewhere);
+        }
+    }
+
+    /// The brake over all services, where it holds. It is named last: what this service's own limits forbid is not
+    /// wanted of it, or one service in a storm would keep it closed for all.
+    fn brake(&self) -> Option<&Gate> {
+        self.gates.iter().find(|gate| matches!(gate, Gate::ClusterStorm { .. }))
     }
 
     fn keep_out(&mut self, memory: &mut Memory) {
@@ -69,7 +82,8 @@ impl<'a> Draft<'a> {
         if let Some(wish) = member.wish.filter(|wish| *wish != Wish::Cut) {
             return Some(Why::Wish(wish));
         }
-        if let Some(gate) = self.gates.iter().find(|gate| gate.holds(&breaker.name)) {
+        let own = |gate: &&Gate| gate.holds(&breaker.name) && !matches!(gate, Gate::ClusterStorm { .. });
+        if let Some(gate) = self.gates.iter().find(own) {
             return Some(Why::Gate(gate.clone()));
         }
         // The pods that are there now: capacity of five minutes ago is nobody to take over.
@@ -139,7 +153,8 @@ impl<'a> Draft<'a> {
 
     /// 6. One strike less for each maxPeriod of serving in which its breaker saw the pod healthy.
     pub(super) fn forgive(&mut self, memory: &Memory) {
-        if !self.enforces() {
+        // A hold of the whole service is no act but returns.
+        if !self.enforces() || self.gates.iter().any(|gate| gate.breaker().is_none()) {
             return;
         }
         let input = self.input;

@@ -10,6 +10,7 @@ use crate::confirm::Counting;
 use crate::detector::{Asked, Detector, judge};
 use crate::fleet::{Member, count};
 use crate::gates::Gate;
+use crate::known::Known;
 use crate::memory::Memory;
 use crate::plan::Remark;
 use crate::policy::{BreakerPolicy, Mode};
@@ -32,7 +33,7 @@ pub(super) fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> (Vec<Judg
         let Some(answer) = input.answers.iter().find(|a| a.breaker == &*breaker.name) else { continue };
         let Some(samples) = answer.samples else {
             let members = input.fleet.size();
-            memory.breakers.entry(Arc::clone(&breaker.name)).or_default().fail(breaker, members);
+            memory.known(breaker).fail(breaker, members);
             continue;
         };
         let window = breaker.range.saturating_add(breaker.scrape_interval);
@@ -41,8 +42,8 @@ pub(super) fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> (Vec<Judg
         let measures =
             judge(input.fleet, Asked { samples, activity: answer.activity }, &breaker.detector, &warm);
         remarks.extend(remarkable(input, memory, breaker, &measures));
-        let verdicts = verdicts(input, memory, breaker, measures);
-        judged.push(note(input, memory, breaker, verdicts));
+        let verdicts = verdicts(input, memory, breaker, answer.asked, measures);
+        judged.push(note(input, memory, breaker, answer.asked, verdicts));
     }
     (judged, remarks)
 }
@@ -51,11 +52,12 @@ fn verdicts(
     input: &Input<'_>,
     memory: &Memory,
     breaker: &BreakerPolicy,
+    asked: Duration,
     measures: Vec<Measure>,
 ) -> Vec<Verdict> {
     let known = memory.breakers.get(&breaker.name);
     let one = |(member, measure): (&Member, Measure)| {
-        let settles = memory.pod(member).return_of().is_some_and(|r| r.settles(breaker, input.now.mono));
+        let settles = memory.pod(member).return_of().is_some_and(|r| r.settles(breaker, asked));
         if settles && measure != Err(Unknown::NoSeries) {
             return Verdict::Unknown(Unknown::Settling);
         }
@@ -69,21 +71,22 @@ fn note<'a>(
     input: &Input<'a>,
     memory: &mut Memory,
     breaker: &'a BreakerPolicy,
+    asked: Duration,
     verdicts: Vec<Verdict>,
 ) -> Judged<'a> {
     let (fleet, now, counting) = (input.fleet, input.now.mono, Counting::of(breaker));
-    memory.breakers.entry(Arc::clone(&breaker.name)).or_default().note(breaker, fleet, &verdicts, now);
+    memory.known(breaker).note(breaker, fleet, &verdicts, (asked, now));
     let mut found = vec![None; verdicts.len()];
     for ((member, verdict), found) in fleet.members.iter().zip(&verdicts).zip(&mut found) {
         let anomalous = match verdict {
             Verdict::Anomalous { .. } => true,
             Verdict::Healthy => false,
-            Verdict::Unknown(_) => continue,
+            Verdict::Lingering | Verdict::Unknown(_) => continue,
         };
         let mut probation = false;
         if let Some(returned) = memory.returned(&member.uid) {
-            probation = returned.on_probation(breaker, now);
-            returned.hear(!anomalous, breaker, now);
+            probation = returned.on_probation(breaker, asked);
+            returned.hear(!anomalous, breaker, asked);
         }
         let Some(known) = memory.breakers.get_mut(&breaker.name) else { continue };
         if anomalous && !probation && !known.confirmed(&member.uid, counting, now) {
@@ -160,7 +163,7 @@ pub(super) fn look_out(input: &Input<'_>, memory: &mut Memory) {
     let periods = input.policy.enforcing().map(|b| b.evaluation_period).max().unwrap_or_default() * 3;
     let induced = induced(input, memory);
     if memory.storm.observe(weather, periods, induced, now) == Change::Ended {
-        memory.breakers.values_mut().for_each(crate::known::Known::confirm_afresh);
+        memory.breakers.values_mut().for_each(Known::confirm_afresh);
     }
 }
 
@@ -175,7 +178,7 @@ fn weather(input: &Input<'_>, memory: &Memory) -> Weather {
             of += u32::from(health != Health::Unknown);
         }
     }
-    let unseen = memory.breakers.values().any(crate::known::Known::blind);
+    let unseen = input.policy.enforcing().filter_map(|b| memory.breakers.get(&b.name)).any(Known::blind);
     Weather { anomalous, of, limit: input.policy.limits.max_anomalous_percent, unseen }
 }
 
@@ -224,19 +227,21 @@ fn induced(input: &Input<'_>, memory: &Memory) -> bool {
 /// Everything that holds now.
 pub(super) fn gates_of(input: &Input<'_>, memory: &Memory) -> Vec<Gate> {
     let Input { policy, now, .. } = input;
-    let mut gates = input.gates.to_vec();
+    let mut gates = Vec::new();
+    // First, as a status keeps the first one's name: a process that is started meanwhile goes on from there.
+    if let Some(until) = memory.storm.quiet(now.mono) {
+        gates.push(Gate::Overload { until: crate::add(now.wall, until.saturating_sub(now.mono)) });
+    }
+    if memory.storm.rages() {
+        let Weather { anomalous, of, limit, .. } = weather(input, memory);
+        gates.push(Gate::Storm { anomalous, of, limit });
+    }
+    gates.extend_from_slice(input.gates);
     if policy.mode == Mode::DryRun && !gates.contains(&Gate::DryRun) {
         gates.push(Gate::DryRun);
     }
     let held = policy.holds.iter().filter(|hold| hold.until.is_none_or(|until| until > now.wall));
     gates.extend(held.map(|hold| Gate::Held { reason: Arc::clone(&hold.reason), until: hold.until }));
-    if memory.storm.rages() {
-        let Weather { anomalous, of, limit, .. } = weather(input, memory);
-        gates.push(Gate::Storm { anomalous, of, limit });
-    }
-    if let Some(until) = memory.storm.quiet(now.mono) {
-        gates.push(Gate::Overload { until: crate::add(now.wall, until.saturating_sub(now.mono)) });
-    }
     for breaker in policy.enforcing() {
         let Some(known) = memory.breakers.get(&breaker.name) else { continue };
         let name = || Arc::clone(&breaker.name);

@@ -10,6 +10,7 @@ use crate::activator::{Step, activator_of, step};
 use crate::budget::floor;
 use crate::fleet::{Member, Wish, Workload};
 use crate::gates::{Gate, first};
+use crate::known::Known;
 use crate::memory::Memory;
 use crate::plan::{RestoreReason, What, Why};
 use crate::policy::Mode;
@@ -183,8 +184,9 @@ impl<'a> Draft<'a> {
         if let Some(gate) = first(&self.gates, breaker) {
             return Some(Why::Gate(gate.clone()));
         }
-        // After a restart nobody knows yet whether the source is there: no evidence, no kill.
-        if !memory.breakers.contains_key(breaker) {
+        // After a restart nobody knows yet whether the source is there, nor after answers in which no pod was: no
+        // evidence, no kill.
+        if !memory.breakers.get(breaker).is_some_and(Known::sees) {
             return Some(Why::Gate(Gate::Blind { breaker: breaker.into() }));
         }
         if let Some(wish) = member.wish {

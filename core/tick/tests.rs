@@ -2,6 +2,7 @@
 
 mod clocks;
 mod cuts;
+mod doubts;
 mod evidence;
 mod ladder;
 mod returns;

@@ -84,11 +84,11 @@ fn decide_with(pod: &Pod, member: kubervisor_core::fleet::Member) {
     };
     let samples = Samples::new(vec![row], false);
     decide(fleet.clone(), &policy, &samples);
-    let answers = [Answer { breaker: "named", samples: Some(&samples), activity: None }];
     let now = kubervisor_core::Now {
         wall: Timestamp::from_second(1_795_263_000).unwrap_or_default(),
         mono: std::time::Duration::from_secs(700),
     };
+    let answers = [Answer { breaker: "named", asked: now.mono, samples: Some(&samples), activity: None }];
     let input =
         Input { fleet: &fleet, answers: &answers, policy: &policy, gates: &[], kills: &[], now, seed: 17 };
     for action in tick(&input, &mut Memory::default()).actions {

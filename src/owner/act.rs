@@ -265,12 +265,15 @@ impl Owner {
         done
     }
 
-    pub(super) fn count_refusals(&self, plan: &Plan) {
+    /// `answered`: without an answer nothing is wanted, which is not the same as nothing being held.
+    pub(super) fn count_refusals(&self, plan: &Plan, answered: bool) {
         let braked =
             |r: &&Refusal| r.step == Move::Cut && matches!(r.why, Why::Gate(Gate::ClusterStorm { .. }));
         let pods: BTreeSet<_> = plan.refusals.iter().filter(braked).map(|refusal| &refusal.pod).collect();
         let wanted = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-        self.parts.writer.brake().wants(&self.id.uid, wanted, Instant::now());
+        if answered {
+            self.parts.writer.brake().wants(&self.id.uid, wanted, Instant::now());
+        }
         for refusal in &plan.refusals {
             self.parts.metrics.refused(&self.id, refusal.why.as_str());
             tracing::debug!(namespace = %self.id.namespace, name = %self.id.name, pod = %refusal.pod,

@@ -39,6 +39,12 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// When it was asked for: the time that its samples speak of.
+    #[must_use]
+    pub fn asked_at(&self) -> Instant {
+        self.values.asked_at
+    }
+
     /// When the last byte of the last of them was here: from then on the time is ours.
     #[must_use]
     pub fn answered_at(&self) -> Instant {

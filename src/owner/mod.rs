@@ -10,6 +10,7 @@ mod breaker;
 mod checked;
 mod doubts;
 mod fates;
+mod gates;
 mod kills;
 mod tell;
 
@@ -21,10 +22,9 @@ use std::time::Duration;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
-use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report, What};
-use kubervisor_core::policy::{Disruption, Mode, ServicePolicy};
+use kubervisor_core::policy::{Mode, ServicePolicy};
 use kubervisor_core::shadow::Shadow;
 use kubervisor_core::tick::{Answer, Input};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::breaker::{Answered, Answers, Asking};
-use self::checked::{Checked, Known};
+use self::checked::Checked;
 use self::doubts::doubt_of;
 use self::fates::Fates;
 use self::kills::Kills;
@@ -41,11 +41,10 @@ use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
 use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
-use crate::cluster::disruptions;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
 use crate::cluster::registry::Registry;
-use crate::cluster::snapshot::{ServiceView, View};
+use crate::cluster::snapshot::View;
 use crate::cluster::status_writer::StatusWriter;
 use crate::metrics::Metrics;
 use crate::sources::{Source, SourceError};
@@ -54,9 +53,6 @@ use crate::sources::{Source, SourceError};
 const FLEET_TICKS_EVERY: Duration = Duration::from_secs(1);
 /// Without any other reason a tick still runs this often: gates end by time.
 const IDLE_TICK: Duration = Duration::from_secs(10);
-/// A view that nobody has proved for this long is stale.
-const STALE_AFTER: Duration = Duration::from_mins(1);
-
 /// One decision: [`mod@kubervisor_core::tick`], or what a test puts in its place.
 pub type Decide = Arc<dyn Fn(&Input<'_>, &mut Memory) -> Plan + Send + Sync>;
 
@@ -170,7 +166,7 @@ impl Owner {
             checked: Checked::new(),
             specs: 0,
             policy: ServicePolicy::returns_only(),
-            memory: Memory::resumed(stored_size, parts.now()),
+            memory: Memory::resumed(stored_size, held_by(&inbox.stored), parts.now()),
             shadow: Shadow::default(),
             status: StatusWriter::new(
                 parts.client.clone(),
@@ -284,7 +280,7 @@ impl Owner {
         let acts = self.parts.mandate.may_write().is_ok();
         if self.evaluates(&view) {
             let mut plan = self.decide(&view, answers, now);
-            self.count_refusals(&plan);
+            self.count_refusals(&plan, !answers.is_empty());
             // The oldest one that reaches a pod keeps its returns, and nobody else acts on it.
             plan.actions.retain(|action| !view.elders.contains(&action.uid));
             if !acts {
@@ -357,6 +353,7 @@ impl Owner {
             .iter()
             .map(|a| Answer {
                 breaker: &a.breaker,
+                asked: a.result.as_ref().map_or(now.mono, |answers| ago(answers.asked_at(), now)),
                 samples: a.result.as_ref().ok().map(|answers| &answers.values.samples),
                 activity: a.result.as_ref().ok().and_then(|a| a.activity.as_ref()).map(|a| &a.samples),
             })
@@ -407,53 +404,6 @@ impl Owner {
         }
     }
 
-    fn gates(&self, view: &View) -> Vec<Gate> {
-        let mut gates = Vec::new();
-        let [pods, services] = self.parts.cache.view_ages_in(&self.id.namespace);
-        let resources = ("kubervisorservices", self.parts.registry.view_age(&self.id.namespace));
-        for (resource, age) in [pods, services, resources] {
-            if age.is_none_or(|age| age > STALE_AFTER) {
-                gates.push(Gate::StaleView { resource });
-            }
-        }
-        gates.extend(self.disruption_gate());
-        if let Some(conflict) = &view.conflict {
-            gates.push(Gate::Conflict { with: Arc::clone(conflict) });
-        }
-        match self.checked.known() {
-            Known::Nothing(why) => gates.push(Gate::Unchecked { why }),
-            Known::Looked(looked) if !looked.faults.is_empty() => gates.push(Gate::InvalidSpec),
-            Known::Looked(_) => {}
-        }
-        if (self.spec.parsed.is_err() || self.query_refused()) && !gates.contains(&Gate::InvalidSpec) {
-            gates.push(Gate::InvalidSpec);
-        }
-        if view.service == (ServiceView::Usable { activated: false }) {
-            gates.push(Gate::NotActivated);
-        }
-        gates.extend(self.parts.mandate.gate(&self.id.namespace));
-        // Last: what nothing here holds but this counts as wanted, and keeps it closed.
-        if self.policy.mode == Mode::Active {
-            gates.extend(self.parts.writer.brake().gate(Instant::now()));
-        }
-        gates
-    }
-
-    /// Budgets that nobody has read are not budgets with room.
-    fn disruption_gate(&self) -> Option<Gate> {
-        if self.policy.limits.disruption == Disruption::KillsOnly {
-            return None;
-        }
-        match self.parts.cache.budgets_known(&self.id.namespace) {
-            disruptions::Known::Forbidden => Some(Gate::Unchecked { why: disruptions::FORBIDDEN.into() }),
-            disruptions::Known::NotYet => Some(Gate::Unchecked { why: disruptions::NOT_YET.into() }),
-            disruptions::Known::Since(age) if age > STALE_AFTER => {
-                Some(Gate::StaleView { resource: "poddisruptionbudgets" })
-            }
-            disruptions::Known::Since(_) => None,
-        }
-    }
-
     /// The server itself says that a query is wrong: as good as a fault of the spec.
     fn query_refused(&self) -> bool {
         self.failing.values().any(SourceError::permanent)
@@ -463,4 +413,15 @@ impl Owner {
     fn version(&self) -> u64 {
         self.inbox.version.load(Ordering::Acquire)
     }
+}
+
+/// When that was, by the clock that cannot be moved.
+fn ago(at: Instant, now: Now) -> Duration {
+    now.mono.saturating_sub(at.elapsed())
+}
+
+/// The first gate that held when this status was written.
+fn held_by(stored: &KubervisorServiceStatus) -> Option<&str> {
+    let held = stored.conditions.iter().find(|c| c.type_ == "Held" && c.status == "True")?;
+    held.reason.as_deref()
 }

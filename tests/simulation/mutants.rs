@@ -185,11 +185,10 @@ fn copy(samples: &Samples, fleet: &Fleet, partial: bool) -> Samples {
 
 fn answers(change: fn(Option<&Samples>, &Fleet) -> Option<Samples>) -> Decide {
     Arc::new(move |input, memory| {
-        let changed: Vec<_> =
-            input.answers.iter().map(|a| (a.breaker, change(a.samples, input.fleet))).collect();
+        let changed: Vec<_> = input.answers.iter().map(|a| (a, change(a.samples, input.fleet))).collect();
         let answers: Vec<_> = changed
             .iter()
-            .map(|(breaker, samples)| Answer { breaker, samples: samples.as_ref(), activity: None })
+            .map(|(answer, samples)| Answer { samples: samples.as_ref(), activity: None, ..**answer })
             .collect();
         tick(&Input { answers: &answers, ..*input }, memory)
     })
@@ -208,12 +207,12 @@ fn judged(bad: fn(&BreakerPolicy, &Member, &[Row]) -> bool) -> Decide {
         for answer in input.answers {
             let breaker = input.policy.breaker(answer.breaker);
             let samples = breaker.zip(answer.samples).map(|(breaker, samples)| named(breaker, samples));
-            changed.push((answer.breaker, samples));
+            changed.push((answer, samples));
         }
         policy.breakers.iter_mut().for_each(|b| b.detector = Detector::Custom);
         let answers: Vec<_> = changed
             .iter()
-            .map(|(breaker, samples)| Answer { breaker, samples: samples.as_ref(), activity: None })
+            .map(|(answer, samples)| Answer { samples: samples.as_ref(), activity: None, ..**answer })
             .collect();
         tick(&Input { answers: &answers, policy: &policy, ..*input }, memory)
     })

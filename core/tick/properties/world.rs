@@ -227,7 +227,7 @@ impl World {
             self.now.wall = self.now.wall.saturating_add(jiff::SignedDuration::from_secs(step.wall)).unwrap();
         }
         if self.run == Run::Restarts && step.gate == 39 {
-            self.memory = Memory::resumed(u32::try_from(self.capacity()).unwrap(), self.now);
+            self.memory = Memory::resumed(u32::try_from(self.capacity()).unwrap(), None, self.now);
             self.cuts.clear();
         }
         self.deliver();
@@ -273,7 +273,7 @@ impl World {
         let fleet = fleet_of(self.pods.iter().map(view).collect());
         let answers: Vec<_> = answers
             .iter()
-            .map(|(breaker, s)| Answer { breaker, samples: s.as_ref(), activity: None })
+            .map(|(breaker, s)| Answer { breaker, asked: self.now.mono, samples: s.as_ref(), activity: None })
             .collect();
         let input = Input {
             fleet: &fleet,

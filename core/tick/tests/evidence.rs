@@ -12,7 +12,7 @@ use crate::suspects::{Shared, Suspect};
 use crate::traffic::{Move, Traffic};
 
 /// Asked every 2 s, scraped every 15 s, two of three verdicts.
-fn usual(size: usize) -> Scene {
+pub(super) fn usual(size: usize) -> Scene {
     let mut scene = Scene::open(size);
     scene.policy.breakers[0].confirm = Confirm::USUAL;
     scene.policy.breakers[0].scrape_interval = Duration::from_secs(15);
@@ -20,7 +20,7 @@ fn usual(size: usize) -> Scene {
 }
 
 /// With the usual limits on storms and coverage.
-fn guarded(size: usize) -> Scene {
+pub(super) fn guarded(size: usize) -> Scene {
     let mut scene = Scene::open(size);
     (scene.policy.limits.max_anomalous_percent, scene.policy.limits.min_coverage_percent) = (50, 60);
     scene
@@ -31,12 +31,12 @@ fn names(count: usize) -> Vec<String> {
 }
 
 /// The first `bad` pods are named.
-fn bad(scene: &mut Scene, bad: usize) -> Plan {
+pub(super) fn bad(scene: &mut Scene, bad: usize) -> Plan {
     let names = names(bad);
     scene.answered(&[("errors", Some(&naming(names.iter().map(String::as_str))))])
 }
 
-fn held(plan: &Plan) -> Vec<&'static str> {
+pub(super) fn held(plan: &Plan) -> Vec<&'static str> {
     plan.report.gates.iter().map(Gate::as_str).collect()
 }
 

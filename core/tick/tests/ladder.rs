@@ -9,7 +9,7 @@ use crate::plan::{Kill, RestoreReason, Why};
 use crate::policy::{ActivatorMode, ActivatorPolicy};
 use crate::traffic::{Move, Traffic};
 
-fn killed(pod: &str, second: i64) -> Kill {
+pub(super) fn killed(pod: &str, second: i64) -> Kill {
     Kill { uid: format!("uid-of-{pod}").into(), at: at(second) }
 }
 
@@ -60,11 +60,15 @@ fn refused_for_kill_cap_also_after_a_restart() {
 #[test]
 fn evictions_of_more_than_an_hour_ago_do_not_count() {
     let mut scene = Scene::last_retry(5);
-    scene.restart();
-    scene.policy.breakers[0].activator.max_kills_per_hour = 2;
-    scene.kills = vec![killed("gone-a", -3_500), killed("gone-b", -2_000)];
-    scene.members.push(Member { ready_since: at(-1_900), ..open("successor") });
-    assert_eq!(steps(&scene.naming(&[]), Move::Evict), ["pod"]);
+    scene.policy.breakers[0].activator.max_kills_per_hour = 1;
+    scene.kills = vec![killed("gone", -3_500)];
+    scene.tick();
+    scene.members.retain(|m| &*m.name != "pod");
+    scene.members.push(Member { ready_since: at(200), ..open("successor") });
+    scene.wait(3_500).naming(&[]);
+    scene.members.push(cut_by("pod", "errors", 2, 50, 3_590).0);
+    assert_eq!(why(&scene.tick(), "pod"), Some(&Why::KillCap(1)));
+    assert_eq!(steps(&scene.wait(100).tick(), Move::Evict), ["pod"]);
 }
 
 #[test]

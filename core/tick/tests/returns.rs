@@ -99,7 +99,7 @@ fn a_crash_in_the_first_tick_after_a_restart_is_repaired_in_it() {
     let mut scene = Scene::open(5).floor(None, Some(80));
     scene.members.push(cut_by("cut", "errors", 1, 90, 400).0);
     scene.members.remove(0);
-    scene.memory = crate::memory::Memory::resumed(6, scene.now);
+    scene.memory = crate::memory::Memory::resumed(6, None, scene.now);
     scene.pod("pod-03").ready = false;
     assert_eq!(back(&scene.tick(), "cut"), Some(RestoreReason::FloorRepair));
 }

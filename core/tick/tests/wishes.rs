@@ -11,7 +11,8 @@ use crate::traffic::{Move, Strikes, Traffic};
 /// A tick on a fleet of which more is known.
 fn with(scene: &mut Scene, fleet: &Fleet, bad: &[&str]) -> Plan {
     let samples = crate::fixtures::naming(bad.iter().copied());
-    let answers = [Answer { breaker: "errors", samples: Some(&samples), activity: None }];
+    let answers =
+        [Answer { breaker: "errors", asked: scene.now.mono, samples: Some(&samples), activity: None }];
     let Scene { policy, gates, kills, now, .. } = scene;
     tick(&Input { fleet, answers: &answers, policy, gates, kills, now: *now, seed: 17 }, &mut scene.memory)
 }

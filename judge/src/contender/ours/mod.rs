@@ -112,6 +112,7 @@ impl Ours {
             .iter()
             .map(|answered| Answer {
                 breaker: &answered.breaker,
+                asked: now.mono,
                 samples: Some(&answered.values),
                 activity: answered.activity.as_ref(),
             })
