@@ -116,6 +116,16 @@ mod tests {
     }
 
     #[test]
+    fn a_disruption_budget_that_is_violated_already_keeps_its_pods_in() {
+        let mut fleet = fleet_of_open(3);
+        for spare in [0, -4, i64::MIN] {
+            fleet.disruptions = vec![DisruptionBudget { name: "b".into(), spare, members: vec![0, 1] }];
+            let pdb = Some("PodDisruptionBudget");
+            assert_eq!(refusals(&fleet, Disruption::Always, &[]), [pdb, pdb, None]);
+        }
+    }
+
+    #[test]
     fn the_last_pod_of_another_service_behind_the_key_stays() {
         let mut fleet = fleet_of_open(3);
         fleet.neighbours = vec![Neighbour { service: "n".into(), serving: 2, members: vec![0, 2] }];

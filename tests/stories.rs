@@ -49,6 +49,32 @@ fn a_reason_without_a_test_is_found() {
     assert_eq!(tests, ["a", "c"]);
 }
 
+#[test]
+fn every_story_has_its_tests_and_every_fault_of_the_original_its_story() {
+    let (page, tests) = (read("docs/reference/stories.md"), all_tests());
+    let (faults, field) = page.split_once("\n## The field's\n").unwrap();
+    let (faults, field) = (rows(faults), rows(field));
+    assert!(faults.len() >= 20 && field.len() >= 50, "{} faults, {} stories", faults.len(), field.len());
+    for (story, names) in faults.iter().chain(&field) {
+        assert!(!names.is_empty(), "no test tells {story:?}");
+        let missing: Vec<_> = names.iter().filter(|name| !tests.contains(**name)).collect();
+        assert!(missing.is_empty(), "{story:?} is told by {missing:?}, and there is no such test");
+    }
+    let told: BTreeSet<_> =
+        faults.iter().flat_map(|(_, names)| names.iter().map(|name| (*name).to_owned())).collect();
+    let own: BTreeSet<_> = tests_of(&read("tests/original_faults.rs")).into_iter().collect();
+    assert_eq!(told, own);
+}
+
+/// The rows of the tables of a page, their head left out: a story, and the names in its second column.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let cells =
+        page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+    let rows = cells.filter(|(_, tests)| !matches!(*tests, "test" | "tests"));
+    rows.map(|(story, tests)| (story, tests.split('`').filter(|name| !name.trim().is_empty()).collect()))
+        .collect()
+}
+
 /// Whether a test's name is that one, or begins with it as whole words.
 fn named(test: &str, begins: &str) -> bool {
     test.strip_prefix(begins).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))

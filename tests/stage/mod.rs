@@ -35,17 +35,25 @@ mod parts;
 mod server;
 
 pub use parts::merge;
+use server::Plug;
 pub use server::Server;
 
 /// Second 0 of a story, as wall time.
 const START: i64 = 1_700_000_000;
 
-/// Names the pods that the test calls bad, and remembers when it was asked.
+/// What a page says, and how often it was asked.
+type Page = (Arc<Answer>, usize);
+
+/// Names the pods that the test calls bad, and counts how often it was asked.
 #[derive(Clone, Default)]
 pub struct Says {
-    /// By page.
-    bad: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
-    asked: Arc<Mutex<Vec<(String, Instant)>>>,
+    pages: Arc<Mutex<BTreeMap<String, Page>>>,
+}
+
+fn answer(pods: &[&str]) -> Arc<Answer> {
+    let now = Instant::now();
+    let samples = Samples::new(pods.iter().map(|pod| row(pod)).collect(), false);
+    Arc::new(Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() })
 }
 
 /// A pod by its name, or by namespace/name.
@@ -59,13 +67,12 @@ fn row(pod: &str) -> Row {
 
 impl Source for Says {
     fn ask<'a>(&'a self, question: &'a Question, _: Slot) -> BoxFuture<'a, Result<Arc<Answer>, SourceError>> {
-        let (now, page) = (Instant::now(), question.endpoint().to_string());
-        let page = page.rsplit('/').next().unwrap_or_default().to_owned();
-        let rows = self.bad.lock().unwrap().get(&page).into_iter().flatten().map(|pod| row(pod)).collect();
-        self.asked.lock().unwrap().push((page, now));
-        let samples = Samples::new(rows, false);
-        let answer = Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() };
-        async move { Ok(Arc::new(answer)) }.boxed()
+        let page = question.endpoint().as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        let mut pages = self.pages.lock().unwrap();
+        let (said, times) = pages.entry(page).or_insert_with(|| (answer(&[]), 0));
+        *times += 1;
+        let said = Arc::clone(said);
+        async move { Ok(said) }.boxed()
     }
 }
 
@@ -74,8 +81,16 @@ pub struct Stage {
     pub server: Server,
     pub metrics: Metrics,
     says: Says,
+    left: Arc<Mutex<Option<u32>>>,
     plans: Arc<Mutex<Vec<Plan>>>,
+    stop: CancellationToken,
     _running: Running,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl Stage {
@@ -89,8 +104,10 @@ impl Stage {
         let (says, plans, metrics) = (Says::default(), Arc::<Mutex<Vec<Plan>>>::default(), Metrics::new());
         let (told, started) = (Arc::clone(&plans), Instant::now());
         let wall = move || Timestamp::from_second(START).unwrap() + started.elapsed();
+        let left = Arc::<Mutex<Option<u32>>>::default();
+        let plug = Plug { server: server.clone(), left: Arc::clone(&left) };
         let outside = Outside {
-            client: Client::new(server.clone(), "kubervisor"),
+            client: Client::new(plug, "kubervisor"),
             source: Arc::new(says.clone()),
             wall: Arc::new(wall),
             decide: Arc::new(move |input, memory| {
@@ -99,6 +116,7 @@ impl Stage {
                 plan
             }),
         };
+        let stop = CancellationToken::new();
         let turn = Turn {
             outside,
             cache: Arc::<Cache>::default(),
@@ -108,10 +126,10 @@ impl Stage {
             metrics: metrics.clone(),
             defaults: Defaults::default(),
             dry_run: false,
-            stop: CancellationToken::new(),
+            stop: stop.clone(),
         };
         let running = turn.start(scope);
-        Self { server: server.clone(), metrics, says, plans, _running: running }
+        Self { server: server.clone(), metrics, says, left, plans, stop, _running: running }
     }
 
     /// The page `errors` calls these pods bad from now on, and no others.
@@ -120,9 +138,16 @@ impl Stage {
     }
 
     pub fn page(&self, page: &str, pods: &[&str]) -> &Self {
-        let pods = pods.iter().map(|pod| (*pod).to_owned()).collect();
-        self.says.bad.lock().unwrap().insert(page.to_owned(), pods);
+        let said = answer(pods);
+        let mut pages = self.says.pages.lock().unwrap();
+        pages.entry(page.to_owned()).and_modify(|page| page.0 = Arc::clone(&said)).or_insert((said, 0));
+        drop(pages);
         self
+    }
+
+    /// The controller dies when it has sent so many more writes to pods: nothing else that it sends arrives.
+    pub fn dies_after(&self, writes: u32) {
+        *self.left.lock().unwrap() = Some(writes);
     }
 
     pub async fn pass(&self, seconds: u64) {
@@ -140,7 +165,7 @@ impl Stage {
 
     /// How often a page was asked.
     pub fn asked(&self, page: &str) -> usize {
-        self.says.asked.lock().unwrap().iter().filter(|(asked, _)| asked == page).count()
+        self.says.pages.lock().unwrap().get(page).map_or(0, |(_, times)| *times)
     }
 
     pub fn label(&self, namespace: &str, pod: usize) -> String {

@@ -32,7 +32,7 @@ pub struct Asked {
 struct State {
     /// By path.
     objects: BTreeMap<String, Value>,
-    /// Path of the list, kind of change, object.
+    /// Path of the object, kind of change, object.
     log: Vec<(String, &'static str, Value)>,
     asked: Vec<Asked>,
     /// With this code.
@@ -44,6 +44,12 @@ struct State {
     /// Each write to a pod takes so long.
     write_time: Duration,
     lag: Duration,
+    /// Writes to this path are never answered, nor carried out.
+    hangs: Option<String>,
+    latency: Duration,
+    /// Calls under way, and the most of them at once.
+    open: usize,
+    most_open: usize,
     version: u64,
 }
 
@@ -51,7 +57,15 @@ struct State {
 #[derive(Clone, Default)]
 pub struct Server(Arc<Mutex<State>>, Arc<Notify>);
 
-impl tower_service::Service<Request<Body>> for Server {
+/// One controller's connection, which ends with its life.
+#[derive(Clone)]
+pub struct Plug {
+    pub server: Server,
+    /// Writes to pods that it sends before it dies.
+    pub left: Arc<Mutex<Option<u32>>>,
+}
+
+impl tower_service::Service<Request<Body>> for Plug {
     type Response = Response<Flow>;
     type Error = io::Error;
     type Future = BoxFuture<'static, io::Result<Response<Flow>>>;
@@ -61,7 +75,7 @@ impl tower_service::Service<Request<Body>> for Server {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let server = self.clone();
+        let plug = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let bytes = body.collect_bytes().await.unwrap_or_default();
@@ -73,29 +87,36 @@ impl tower_service::Service<Request<Body>> for Server {
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
                 query: head.uri.query().unwrap_or_default().to_owned(),
             };
-            server.lock().asked.push(asked.clone());
-            let pods = asked.method == Method::PATCH && asked.path.contains("/pods/");
-            let time = server.lock().write_time;
-            if pods && !time.is_zero() {
-                tokio::time::sleep(time).await;
+            if !plug.lives(&asked) || plug.server.hangs_on(&asked) {
+                return std::future::pending().await;
             }
-            let forbidden = server.lock().forbidden.as_ref().is_some_and(|part| asked.path.contains(part));
-            if asked.query.contains("watch=true") && !forbidden {
-                return Ok(Response::new(Flow(server.watch(&asked))));
-            }
-            let doubted = if pods { server.lock().doubted.take() } else { None };
-            let (code, value) = match doubted {
-                Some(carried_out) => {
-                    let _ = carried_out.then(|| server.answer(&asked));
-                    refusal(500, "InternalError", &asked.path)
-                }
-                None => server.answer(&asked),
-            };
-            let piece = futures::stream::once(std::future::ready(Ok(Bytes::from(value.to_string()))));
-            let mut response = Response::new(Flow(piece.boxed()));
-            *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
-            Ok(response)
+            plug.server.call(&asked).await
         })
+    }
+}
+
+impl Plug {
+    /// Whether its controller lives to send this.
+    fn lives(&self, asked: &Asked) -> bool {
+        let mut left = self.left.lock().unwrap();
+        match &mut *left {
+            Some(0) => false,
+            Some(left) if asked.writes_a_pod() => {
+                *left -= 1;
+                true
+            }
+            Some(_) | None => true,
+        }
+    }
+}
+
+impl Asked {
+    fn patches_a_pod(&self) -> bool {
+        self.method == Method::PATCH && self.path.contains("/pods/")
+    }
+
+    fn writes_a_pod(&self) -> bool {
+        self.method != Method::GET && self.path.contains("/pods/")
     }
 }
 
@@ -107,7 +128,21 @@ fn list_of(path: &str) -> &str {
 fn holds(list: &str, path: &str) -> bool {
     let own = list_of(path);
     let Some((prefix, plural)) = list.rsplit_once('/') else { return false };
-    own == list || own.starts_with(&format!("{prefix}/namespaces/")) && own.ends_with(&format!("/{plural}"))
+    let within =
+        || own.strip_prefix(prefix)?.strip_prefix("/namespaces/")?.strip_suffix(plural)?.strip_suffix('/');
+    own == list || within().is_some()
+}
+
+impl State {
+    /// What a list has; that of one namespace looks at no other.
+    fn within(&self, list: &str) -> impl Iterator<Item = &Value> {
+        let (start, _) = list
+            .split_once("/namespaces/")
+            .map_or_else(|| list.rsplit_once('/').unwrap_or_default(), |_| (list, ""));
+        let near =
+            self.objects.range(start.to_owned()..).take_while(move |(path, _)| path.starts_with(start));
+        near.filter(move |(path, _)| holds(list, path)).map(|(_, object)| object)
+    }
 }
 
 impl Server {
@@ -139,6 +174,57 @@ impl Server {
         state.log.push((path.to_owned(), "DELETED", last));
         drop(state);
         self.1.notify_waiters();
+    }
+
+    fn hangs_on(&self, asked: &Asked) -> bool {
+        asked.method != Method::GET && self.lock().hangs.as_ref() == Some(&asked.path)
+    }
+
+    async fn call(&self, asked: &Asked) -> io::Result<Response<Flow>> {
+        let latency = {
+            let mut state = self.lock();
+            state.asked.push(asked.clone());
+            state.open += 1;
+            state.most_open = state.most_open.max(state.open);
+            if asked.patches_a_pod() { state.latency.max(state.write_time) } else { state.latency }
+        };
+        tokio::time::sleep(latency).await;
+        self.lock().open -= 1;
+        let forbidden = self.lock().forbidden.as_ref().is_some_and(|part| asked.path.contains(part));
+        if asked.query.contains("watch=true") && !forbidden {
+            return Ok(Response::new(Flow(self.watch(asked))));
+        }
+        let doubted = if asked.patches_a_pod() { self.lock().doubted.take() } else { None };
+        let (code, value) = match doubted {
+            Some(carried_out) => {
+                let _ = carried_out.then(|| self.answer(asked));
+                refusal(500, "InternalError", &asked.path)
+            }
+            None => self.answer(asked),
+        };
+        let piece = futures::stream::once(std::future::ready(Ok(Bytes::from(value.to_string()))));
+        let mut response = Response::new(Flow(piece.boxed()));
+        *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+        Ok(response)
+    }
+
+    /// Calls so far, and the most that were under way at once.
+    pub fn calls(&self) -> usize {
+        self.lock().asked.len()
+    }
+
+    pub fn most_at_once(&self) -> usize {
+        self.lock().most_open
+    }
+
+    /// Every call takes as long as at a real server.
+    pub fn slow(&self) {
+        self.lock().latency = Duration::from_millis(10);
+    }
+
+    /// Writes to this object hang.
+    pub fn hang(&self, path: &str) {
+        self.lock().hangs = Some(path.to_owned());
     }
 
     /// A person's edit of a resource: a merge patch and the next generation.
@@ -188,8 +274,7 @@ impl Server {
     /// Writes to pods, evictions included.
     pub fn pod_writes(&self) -> Vec<Asked> {
         let state = self.lock();
-        let writes = |asked: &&Asked| asked.method != Method::GET && asked.path.contains("/pods/");
-        state.asked.iter().filter(writes).cloned().collect()
+        state.asked.iter().filter(|asked| asked.writes_a_pod()).cloned().collect()
     }
 
     fn answer(&self, asked: &Asked) -> (u16, Value) {
@@ -201,8 +286,7 @@ impl Server {
             Method::GET if self.lock().objects.contains_key(&path) => (200, self.get(&path)),
             Method::GET if path.ends_with("s") => {
                 let state = self.lock();
-                let items: Vec<_> =
-                    state.objects.iter().filter(|(at, _)| holds(&path, at)).map(|(_, o)| o.clone()).collect();
+                let items: Vec<_> = state.within(&path).cloned().collect();
                 let meta = json!({"resourceVersion": state.version.to_string()});
                 (200, json!({"kind": "List", "apiVersion": "v1", "metadata": meta, "items": items}))
             }
@@ -233,8 +317,7 @@ impl Server {
         let (server, list) = (self.clone(), asked.path.clone());
         if asked.query.contains("sendInitialEvents") {
             let state = self.lock();
-            let all = state.objects.iter().filter(|(at, _)| holds(&list, at));
-            let mut text: String = all.map(|(_, o)| line("ADDED", o)).collect();
+            let mut text: String = state.within(&list).map(|o| line("ADDED", o)).collect();
             text += &line(
                 "BOOKMARK",
                 &json!({"kind": "Bookmark", "apiVersion": "v1", "metadata": {"resourceVersion": state.version.to_string(),

@@ -275,3 +275,50 @@ fn hands_and_evidence_do_not_mix_a_paused_pod_is_in_no_storm() {
     scene.members.push(Member { traffic: Traffic::CutByHand, reached: false, ..open("pod-91") });
     assert_eq!(steps(&bad(&mut scene, 2), Move::Cut).len(), 2);
 }
+
+/// One of the two knows each scrape 15 s later than the other, and they answer in turn.
+#[test]
+fn two_replicas_of_prometheus_a_scrape_apart_make_one_cut_and_no_flapping() {
+    for phase in 0..15 {
+        let mut scene = usual(5);
+        let activator = &mut scene.policy.breakers[0].activator;
+        (activator.period, activator.max_period) = (Duration::from_secs(600), Duration::from_secs(600));
+        scene.wait(phase);
+        let mut acts = Vec::new();
+        for round in 0..60 {
+            let second = scene.now.mono.as_secs() - 100;
+            let bad = second.saturating_sub(round % 2 * 15) >= 60;
+            let plan = scene.naming(if bad { &["pod-03"] } else { &[] });
+            acts.extend(plan.actions.iter().map(|action| (action.what.step(), second)));
+            scene.carry_out(&plan);
+            scene.wait(5);
+        }
+        assert!(matches!(acts[..], [(Move::Cut, 61..=110)]), "{phase}: {acts:?}");
+    }
+}
+
+#[test]
+fn traffic_that_stops_midway_cuts_nobody_and_forgives_nothing() {
+    let mut scene = usual(5);
+    scene.policy.breakers[0].detector = discrete();
+    scene.members[1] = cut_by("pod-01", "errors", 2, 20, 160).0;
+    let counted = |bad: f64, fine: f64| {
+        let of = |i| {
+            row(
+                &format!("pod-{i:02}"),
+                Some(if i == 3 { "bad" } else { "fine" }),
+                if i == 3 { bad } else { fine },
+            )
+        };
+        Samples::new((0..5).map(of).collect(), false)
+    };
+    let begun = scene.answered(&[("errors", Some(&counted(900.0, 900.0)))]);
+    assert!(matches!(why(&begun, "pod-03"), Some(Why::Unconfirmed { found: 1, .. })));
+    for _ in 0..200 {
+        let plan = scene.wait(5).answered(&[("errors", Some(&counted(0.0, 0.0)))]);
+        assert!(steps(&plan, Move::Cut).is_empty());
+        scene.carry_out(&plan);
+    }
+    let back = scene.pod("pod-01");
+    assert_eq!((&back.traffic, back.strikes.total()), (&Traffic::Open, 2));
+}
