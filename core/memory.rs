@@ -86,6 +86,8 @@ pub(crate) struct PodMemory {
     /// Since when it is Ready, and the stored time that it was read from.
     ready: Option<(Timestamp, Since)>,
     pub(crate) been_ready: bool,
+    /// Since when it is known; where it was there before this process, since it is Ready.
+    first: Option<Since>,
     /// Its last return, and the stored time that it was read from.
     returned: Option<(Timestamp, Returned)>,
     /// It came back for the floor.
@@ -234,6 +236,7 @@ impl Memory {
             quiet_until: None,
             ready: None,
             been_ready: false,
+            first: None,
             returned: None,
             repaired: false,
             failures: 0,
@@ -250,6 +253,7 @@ impl PodMemory {
         if self.ready.is_none_or(|(known, _)| known != at) {
             let since = if begun { Since::new(now.mono) } else { Since::stored(at, now) };
             self.ready = Some((at, since));
+            self.first.get_or_insert(since);
         }
     }
 
@@ -351,6 +355,11 @@ impl PodMemory {
     /// How long it has been Ready, or has existed where it is not.
     pub(crate) fn ready_for(&self, now: Duration) -> Duration {
         self.ready.map_or(Duration::ZERO, |(_, since)| since.age(now))
+    }
+
+    /// How long it has been there, at least.
+    pub(crate) fn known_for(&self, now: Duration) -> Duration {
+        self.first.map_or(Duration::ZERO, |since| since.age(now))
     }
 
     pub(crate) fn due_at(&self) -> Option<Duration> {

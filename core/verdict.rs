@@ -98,7 +98,7 @@ pub enum Unknown {
     AmbiguousSeries,
     /// A series of this pod lacks the label that the detector counts by: the query aggregated it away.
     NoKey,
-    /// Not Ready for long enough to be compared.
+    /// Not Ready for long enough to be compared, or so new that the samples may be of the last pod of its name.
     TooYoung,
     /// Back a moment ago: the samples are of the time before.
     Settling,

@@ -8,7 +8,7 @@ use crate::activator::activator_of;
 use crate::breaker::Judged;
 use crate::confirm::Counting;
 use crate::detector::{Asked, Detector, judge};
-use crate::fleet::{Member, count};
+use crate::fleet::{Member, Workload, count};
 use crate::gates::Gate;
 use crate::known::Known;
 use crate::memory::Memory;
@@ -57,6 +57,9 @@ fn verdicts(
 ) -> Vec<Verdict> {
     let known = memory.breakers.get(&breaker.name);
     let one = |(member, measure): (&Member, Measure)| {
+        if measure.is_ok() && may_be_of_another(member, memory, breaker, asked) {
+            return Verdict::Unknown(Unknown::TooYoung);
+        }
         let settles = memory.pod(member).return_of().is_some_and(|r| r.settles(breaker, asked));
         if settles && measure != Err(Unknown::NoSeries) {
             return Verdict::Unknown(Unknown::Settling);
@@ -64,6 +67,14 @@ fn verdicts(
         Verdict::of(measure, known.is_some_and(|k| k.was_anomalous(&member.uid)))
     };
     input.fleet.members.iter().zip(measures).map(one).collect()
+}
+
+/// Whether the answer to a question of then may still show the last pod of this one's name, as a StatefulSet gives it to
+/// the next. A custom service answers for the pods of now.
+fn may_be_of_another(member: &Member, memory: &Memory, breaker: &BreakerPolicy, asked: Duration) -> bool {
+    let window = breaker.range.saturating_add(breaker.scrape_interval);
+    let shows_what_was = breaker.detector != Detector::Custom;
+    shows_what_was && member.workload == Workload::StatefulSet && memory.pod(member).known_for(asked) < window
 }
 
 /// Takes note of the verdicts; gives them with what confirmation says of each.

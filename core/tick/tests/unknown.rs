@@ -1,10 +1,11 @@
 //! What is no evidence, by its name, never cuts.
 
 use crate::detector::{Asked, judge};
-use crate::fixtures::{Scene, deviation, discrete, row};
-use crate::fleet::Member;
+use crate::fixtures::{Scene, deviation, discrete, row, steps};
+use crate::fleet::{Member, Workload};
 use crate::policy::{BreakerPolicy, MIN_POD_AGE};
 use crate::sample::{Reading, Row, Samples};
+use crate::traffic::Move;
 use crate::verdict::{Unknown, Verdict};
 
 /// The verdict on pod-00 among seven others that are fine; nobody is cut for it.
@@ -99,6 +100,35 @@ fn unknown_for_too_young() {
     scene.members[0].ready_since = crate::fixtures::at(71);
     let far_off = vec![row("pod-00", None, 9.0)];
     assert_eq!(verdict(&mut scene, far_off, 1.0, false), unknown(Unknown::TooYoung));
+}
+
+/// Eight pods of which pod-00 has just been made anew, under its old name; the query looks back 7 s.
+fn reborn(workload: Workload) -> (Scene, Samples) {
+    let mut scene = Scene::open(8);
+    scene.policy.breakers[0].detector = discrete();
+    scene.tick();
+    let ready_since = scene.wait(1).now.wall;
+    scene.members[0] =
+        Member { uid: "uid-of-the-next".into(), workload, ready_since, ..scene.members[0].clone() };
+    (scene, Samples::new(vec![row("pod-00", Some("bad"), 900.0)], false))
+}
+
+#[test]
+fn a_statefulsets_next_pod_is_not_judged_by_what_a_query_still_shows_of_the_last() {
+    let (mut scene, of_the_last) = reborn(Workload::StatefulSet);
+    for _ in 0..7 {
+        let plan = scene.answered(&[("errors", Some(&of_the_last))]);
+        assert_eq!((plan.actions.len(), plan.report.breakers[0].anomalous), (0, 0));
+        scene.wait(1);
+    }
+    let its_own = scene.answered(&[("errors", Some(&of_the_last))]);
+    assert_eq!(steps(&its_own, Move::Cut), ["pod-00"]);
+}
+
+#[test]
+fn a_new_pod_with_a_name_of_its_own_is_judged_at_once() {
+    let (mut scene, bad) = reborn(Workload::Replaced);
+    assert_eq!(steps(&scene.answered(&[("errors", Some(&bad))]), Move::Cut), ["pod-00"]);
 }
 
 #[test]

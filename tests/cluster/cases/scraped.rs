@@ -227,3 +227,37 @@ async fn a_manifest_of_the_original_over_four_pods_of_which_one_asks_nothing_cut
     assert_eq!(observer.lowest_since(start), 3, "the fewest that served");
     assert_eq!(shop.status().await["kills"].as_array().unwrap().len(), 1);
 }
+
+/// The counters of a name do not tell whose they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statefulsets_new_pod_is_not_cut_for_what_the_old_one_of_its_name_did() {
+    let shop = Shop::open("old-counters", 0).await;
+    shop.kept_pods(4).await;
+    let orchard = Orchard::grow(&shop).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let told = Told { shop: &shop, controller: &controller };
+    let old = shop.uid("pear-2").await;
+    let rule = json!({"scrapeInterval": 1, "discreteValueOutOfList": {
+        "prometheusService": orchard.address(), "key": "code", "podNamekey": "pod", "goodValues": ["200"],
+        "promQL": "sum by (code, namespace, pod) (increase(answers_total[20s]))", "tolerance": 20,
+    }, "activator": {"mode": "retryAndKill", "period": 1, "maxRetryCount": 0}});
+    let mut spec = unlimited(&[breaker("errors", &rule)]);
+    spec["killStatefulSetPods"] = json!(true);
+    shop.govern(spec).await;
+    told.all_are("errors", "healthy", 4.0).await;
+    orchard.behaves("pear-2", Behaviour { good: 0, bad: 4, ..WELL });
+    shop.cut_are(&["pear-2"]).await;
+    // It is evicted once the query's window has passed, in which it goes on failing.
+    eventually("it is evicted", SOON * 2, || async {
+        !shop.status().await["kills"].as_array().unwrap().is_empty()
+    })
+    .await;
+    orchard.behaves("pear-2", WELL);
+    shop.reborn("pear-2", &old).await;
+    let before = shop.pod_writes().await;
+    shop.serves(4).await;
+    told.all_are("errors", "healthy", 4.0).await;
+    assert_eq!(shop.pod_writes().await, before, "cut for what another pod did");
+    orchard.behaves("pear-2", Behaviour { good: 0, bad: 4, ..WELL });
+    shop.cut_are(&["pear-2"]).await;
+}
