@@ -47,8 +47,6 @@ pub struct Match {
     pub query_contains: Option<String>,
     /// Only watches, or everything but watches. A watch has `watch=true` or `watch=1` in its query.
     pub watch: Option<bool>,
-    /// Only what may change something: every method but GET.
-    pub writes: bool,
 }
 
 impl Match {
@@ -57,7 +55,6 @@ impl Match {
             |part: &Option<String>, text: &str| part.as_ref().is_none_or(|part| text.contains(part.as_str()));
         self.method.as_ref().is_none_or(|method| *method == request.method)
             && self.watch.is_none_or(|watch| watch == request.watch)
-            && (!self.writes || request.method != Method::GET)
             && contains(&self.path_contains, &request.path)
             && contains(&self.query_contains, &request.query)
     }
@@ -107,13 +104,6 @@ impl Rule {
     #[must_use]
     pub fn watch(mut self, watch: bool) -> Rule {
         self.matches.watch = Some(watch);
-        self
-    }
-
-    /// Only what may change something: every method but GET.
-    #[must_use]
-    pub fn writes(mut self) -> Rule {
-        self.matches.writes = true;
         self
     }
 
@@ -236,14 +226,6 @@ mod tests {
         assert_eq!(rules.strike_request(&watch), None);
         assert!(rules.strike_event(&watch).is_some());
         assert!(!rules.strike_watch(&watch));
-    }
-
-    #[test]
-    fn a_rule_for_writes_leaves_reads_alone() {
-        let mut rules = Rules::default();
-        rules.inject(Rule::new(Fault::Drop).writes());
-        assert_eq!(rules.strike_request(&request(Method::GET, "/api/v1/pods/a")), None);
-        assert!(rules.strike_request(&request(Method::POST, "/api/v1/pods/a/eviction")).is_some());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! what was stored.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use futures::{FutureExt, StreamExt};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +12,7 @@ use kube::ResourceExt;
 use localcluster::{Fault, FaultProxy, Rule};
 use serde_json::{Value, json};
 
-use crate::harness::trace::{Step, accepted};
+use crate::harness::trace::{Step, accepted, most_out};
 use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually};
 
 async fn alone(shop: &Shop, proxy: &FaultProxy) -> Controller {
@@ -80,4 +82,60 @@ async fn killed_twenty_times_between_the_record_of_an_eviction_and_the_eviction_
     let evictions: Vec<_> = writes.iter().filter(|w| w.step == Step::Evict && w.accepted()).collect();
     let pods: BTreeSet<_> = evictions.iter().map(|w| &w.pod).collect();
     assert_eq!((evictions.len(), pods.len()), (CAP, CAP), "{evictions:?}");
+}
+
+/// A write that is held, and at which it is killed: the one after so many of its kind. Two cuts come first, then returns
+/// and cuts in turns.
+const HELD: [(&str, u64); 11] = [
+    ("/pods/", 0),
+    ("/pods/", 1),
+    ("/pods/", 2),
+    ("/pods/", 3),
+    ("/pods/", 4),
+    ("/status", 0),
+    ("/status", 1),
+    ("/events", 0),
+    ("/events", 1),
+    ("/events", 2),
+    ("/events", 5),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_any_two_writes_it_never_breaks_the_floor_and_loses_no_pod() {
+    let stories = HELD.map(|(path, passed)| killed_at(path, passed).boxed_local());
+    let ended = futures::stream::iter(stories).buffer_unordered(4).count().await;
+    assert_eq!(ended, HELD.len());
+}
+
+async fn killed_at(path: &str, passed: u64) {
+    let shop = Shop::open("kill-between", 0).await;
+    shop.bare_pods(5).await;
+    let (source, proxy) = (FakeSource::start(&shop.namespace).await, shop.proxy().await);
+    source.name_bad(["pear-0", "pear-1"]);
+    let mut spec = unlimited(&source, json!({"period": 1, "growth": "Constant", "jitterPercent": 0}));
+    spec["breakers"][0]["minPodsAvailableCount"] = json!(3);
+    shop.govern(spec).await;
+    let (observer, start) = (shop.observer(), Instant::now());
+    eventually("all are seen", SOON, || async { observer.serving().len() == 5 }).await;
+    let method = if path == "/events" { Method::POST } else { Method::PATCH };
+    let write = |fault| Rule::new(fault).method(method.clone()).path(path);
+    proxy.inject(write(Fault::Delay(Duration::ZERO)).times(passed));
+    let held = proxy.inject(write(Fault::Hang));
+    let controller = alone(&shop, &proxy).await;
+    eventually(&format!("the write of {path} after {passed}"), SOON, || async { proxy.hits(held) > 0 }).await;
+    controller.kill();
+    proxy.clear_all();
+    // One more than there is room for.
+    source.name_bad(["pear-0", "pear-1", "pear-2"]);
+    let _controller = alone(&shop, &proxy).await;
+    let two_out = || async { shop.labelled("no").await.len() == 2 };
+    eventually("as many are out as may be", SOON, two_out).await;
+    let asked = source.answers();
+    eventually("it is asked again and again", SOON, || async { source.answers() >= asked + 4 }).await;
+    source.name_bad([]);
+    eventually("everybody serves", SOON, || async { observer.serving().len() == 5 }).await;
+    shop.none_is_out().await;
+    let writes = shop.pod_writes().await;
+    assert_eq!(most_out(&writes), 2, "killed at {path} {passed}: {writes:?}");
+    assert_eq!(observer.lowest_since(start), 3, "the fewest that served; killed at {path} {passed}");
 }

@@ -45,7 +45,7 @@ impl PodWrite {
         (200..300).contains(&self.code)
     }
 
-    pub fn read(record: &AuditRecord) -> Self {
+    fn read(record: &AuditRecord) -> Self {
         let body = record.request_object.clone().unwrap_or_default();
         let step = match record.subresource.as_str() {
             "eviction" => Step::Evict,
