@@ -38,6 +38,8 @@ pub enum Kind {
     EvictionRefused,
     /// A cut was wanted and the floor forbade it.
     FloorReached,
+    /// Fewer serve than the floor, and only pods that people keep out could mend it.
+    BelowFloor,
     /// Something holds every action.
     Held,
     /// Nothing holds any more.
@@ -75,6 +77,7 @@ impl Kind {
             Self::PodEvicted => "PodEvicted",
             Self::EvictionRefused => "EvictionRefused",
             Self::FloorReached => "FloorReached",
+            Self::BelowFloor => "BelowFloor",
             Self::Held => "Held",
             Self::Released => "Released",
             Self::ServiceNotAvailable => "ServiceNotAvailable",
@@ -99,6 +102,7 @@ impl Kind {
             | Self::PodEvicted
             | Self::EvictionRefused
             | Self::FloorReached
+            | Self::BelowFloor
             | Self::Held
             | Self::ServiceNotAvailable
             | Self::InitFailed

@@ -151,3 +151,53 @@ async fn a_cut_that_was_undone_in_doubt_was_not_told() {
         "{told:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_was_not_told_to_the_workload() {
+    let server = Server::default();
+    orchard(&server, "orchard", 5, &json!({}));
+    for i in 0..2 {
+        let mut moved = pod("orchard", i);
+        moved["spec"]["nodeName"] = json!("shed");
+        server.put(&pod_path("orchard", i), moved);
+    }
+    let mill = json!([{"kind": "Deployment", "name": "pick", "apiVersion": "apps/v1", "uid": "uid-of-mill"}]);
+    let set = json!({
+        "metadata": {"name": "mill-7d9f", "namespace": "orchard", "uid": "uid-of-set", "ownerReferences": mill},
+        "spec": {"replicas": 5, "template": {"metadata": {"labels": {"app": "pear"}}}},
+    });
+    server.put("/apis/apps/v1/namespaces/orchard/replicasets/mill-7d9f", set);
+    let stage = Stage::start(&server);
+    stage.bad(&["pear-0", "pear-1"]).pass(30).await;
+    let told: Vec<_> =
+        server.told("pick").into_iter().filter(|(reason, _)| reason == "SuspectNode").collect();
+    assert_eq!(told.len(), 2, "on the KubervisorService and on the Deployment of the same name: {told:?}");
+    assert!(told.iter().all(|(_, text)| text.contains("share node shed")), "{told:?}");
+    let names = server.event_names("SuspectNode");
+    assert!(names.len() == 2 && names[0] != names[1], "the second one would not be created: {names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_that_only_pods_kept_out_by_people_could_mend_was_not_told() {
+    let stage = one_orchard(4, &json!({"minPodsAvailableCount": 3}));
+    stage.pass(10).await;
+    let label = |i: usize, value: &str| {
+        let mut by_hand = pod("orchard", i);
+        by_hand["metadata"]["labels"]["kubervisor/traffic"] = json!(value);
+        stage.server.put(&pod_path("orchard", i), by_hand);
+    };
+    label(0, "no");
+    stage.pass(10).await;
+    let below = || {
+        stage.server.told("pick").into_iter().filter(|(reason, _)| reason == "BelowFloor").collect::<Vec<_>>()
+    };
+    assert_eq!(below(), [], "three serve");
+    label(1, "pause");
+    stage.pass(60).await;
+    let told = below();
+    assert!(
+        matches!(&told[..], [(_, text)] if text.contains("2 serve, the floor is 3")
+            && text.contains("pear-0 (cut by hand), pear-1 (paused);")),
+        "{told:?}"
+    );
+}

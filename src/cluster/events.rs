@@ -9,11 +9,13 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kubervisor_core::backoff::hash;
 use kubervisor_core::notice::{Kind, Notice};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::workloads::Maker;
 use super::{Clock, FIELD_MANAGER, call};
 use crate::api::{GROUP, Identity, VERSION};
 use crate::metrics::Metrics;
@@ -28,7 +30,7 @@ const NOTE_MAX: usize = 1_024;
 /// Where notices are told.
 #[derive(Clone)]
 pub struct Events {
-    queue: mpsc::Sender<(Identity, Notice)>,
+    queue: mpsc::Sender<(Identity, Notice, Vec<Maker>)>,
     metrics: Metrics,
 }
 
@@ -49,11 +51,16 @@ impl Events {
 
     /// Logs a notice and queues its Events.
     pub fn tell(&self, id: &Identity, notice: Notice) {
+        self.tell_makers(id, notice, Vec::new());
+    }
+
+    /// The same, with an Event on each of these workloads: their owners should know, and look at nothing of ours.
+    pub fn tell_makers(&self, id: &Identity, notice: Notice, makers: Vec<Maker>) {
         let pod = notice.pod.as_ref().map(|(name, _)| &**name).unwrap_or_default();
         let (kind, text) = (notice.kind.as_str(), notice.text.as_str());
         let (namespace, name) = (&*id.namespace, &*id.name);
         tracing::info!(kind, namespace, name, pod, id = notice.id, "{text}");
-        if self.queue.try_send((id.clone(), notice)).is_err() {
+        if self.queue.try_send((id.clone(), notice, makers)).is_err() {
             self.metrics.event_dropped();
         }
     }
@@ -61,19 +68,24 @@ impl Events {
 
 async fn send_all(
     client: Client,
-    mut waiting: mpsc::Receiver<(Identity, Notice)>,
+    mut waiting: mpsc::Receiver<(Identity, Notice, Vec<Maker>)>,
     wall: Clock,
     stop: CancellationToken,
 ) {
     loop {
-        let (id, notice) = tokio::select! {
+        let (id, notice, makers) = tokio::select! {
             biased;
             next = waiting.recv() => match next { Some(next) => next, None => return },
             () = stop.cancelled() => return,
         };
         let api: Api<Event> = Api::namespaced(client.clone(), &id.namespace);
-        for regarding in references(&id, &notice) {
-            match call(api.create(&PostParams::default(), &event(&notice, regarding, wall()))).await {
+        let makers = makers.into_iter().map(|maker| reference(&id, maker));
+        // Of another id: a workload may have the name of the KubervisorService.
+        let of_makers = Notice { id: hash(notice.id, b"maker"), ..notice.clone() };
+        let own = references(&id, &notice).into_iter().map(|regarding| event(&notice, regarding, wall()));
+        let theirs = makers.map(|regarding| event(&of_makers, regarding, wall()));
+        for event in own.chain(theirs) {
+            match call(api.create(&PostParams::default(), &event)).await {
                 // Told before, by a process that died after it: the name is made of what happened, not of when it
                 // was told.
                 Err(error) if error.code() == Some(409) => {}
@@ -112,6 +124,17 @@ fn event(notice: &Notice, regarding: ObjectReference, now: Timestamp) -> Event {
 fn note(text: &str) -> String {
     let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NOTE_MAX).last();
     text[..end.unwrap_or(0)].to_owned()
+}
+
+fn reference(id: &Identity, maker: Maker) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(maker.api_version),
+        kind: Some(maker.kind),
+        name: Some(maker.name),
+        namespace: Some(id.namespace.to_string()),
+        uid: Some(maker.uid),
+        ..ObjectReference::default()
+    }
 }
 
 fn references(id: &Identity, notice: &Notice) -> Vec<ObjectReference> {

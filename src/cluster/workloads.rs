@@ -37,20 +37,38 @@ pub struct SlimWorkload {
 struct Named {
     name: String,
     #[serde(default)]
-    owner_references: Vec<Target>,
+    uid: String,
+    #[serde(default)]
+    owner_references: Vec<Maker>,
 }
 
-/// An object of the same namespace.
+/// Who makes new pods behind a Service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Target {
-    kind: String,
-    name: String,
+#[serde(rename_all = "camelCase")]
+pub struct Maker {
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Such as `apps/v1`.
+    #[serde(default)]
+    pub api_version: String,
+    /// Its uid.
+    #[serde(default)]
+    pub uid: String,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Maker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
     }
+}
+
+/// An object of the same namespace.
+#[derive(Debug, Clone, Deserialize)]
+struct Target {
+    kind: String,
+    name: String,
 }
 
 /// A HorizontalPodAutoscaler, as far as it matters.
@@ -115,6 +133,8 @@ pub struct Looked {
     pub unlabelled: Vec<String>,
     /// HorizontalPodAutoscalers over its workloads; none where they may not be listed.
     pub autoscalers: Vec<String>,
+    /// Who makes its new pods.
+    pub makers: BTreeSet<Maker>,
 }
 
 /// Looks at what is behind `service`, which selects `selector` (traffic key aside).
@@ -128,7 +148,6 @@ pub async fn look(
     selector: &[(String, String)],
 ) -> Result<Looked, CallError> {
     let mut found = Looked::default();
-    let mut owners = BTreeSet::new();
     for (kind, plural) in KINDS {
         let path = format!("/apis/apps/v1/namespaces/{namespace}/{plural}");
         for workload in list::<SlimWorkload>(client, &path).await? {
@@ -140,14 +159,15 @@ pub async fn look(
                 {
                     found.unlabelled.push(owner.to_string());
                 }
-                owners.insert(owner);
+                found.makers.insert(owner);
             }
         }
     }
     // A remark only: who may not list them goes without it.
     let path = format!("/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers");
-    let autoscalers = if owners.is_empty() { vec![] } else { list(client, &path).await.unwrap_or_default() };
-    found.autoscalers = over(autoscalers, &owners);
+    let makers = &found.makers;
+    let autoscalers = if makers.is_empty() { vec![] } else { list(client, &path).await.unwrap_or_default() };
+    found.autoscalers = over(autoscalers, makers);
     Ok(found)
 }
 
@@ -169,18 +189,24 @@ async fn list<T: DeserializeOwned + Clone + 'static>(
     }
 }
 
-fn over(autoscalers: Vec<SlimAutoscaler>, owners: &BTreeSet<Target>) -> Vec<String> {
-    let ours = autoscalers.into_iter().filter(|a| owners.contains(&a.spec.scale_target_ref));
+fn over(autoscalers: Vec<SlimAutoscaler>, makers: &BTreeSet<Maker>) -> Vec<String> {
+    let ours = |target: &Target| makers.iter().any(|m| m.kind == target.kind && m.name == target.name);
+    let ours = autoscalers.into_iter().filter(|a| ours(&a.spec.scale_target_ref));
     ours.map(|a| a.metadata.name).collect()
 }
 
 /// Who makes new pods of this workload's template behind the Service; `None` where nobody does. A former revision of a
 /// Deployment is a ReplicaSet with 0 replicas.
-fn living(kind: &str, workload: &SlimWorkload, selector: &[(String, String)]) -> Option<Target> {
+fn living(kind: &str, workload: &SlimWorkload, selector: &[(String, String)]) -> Option<Maker> {
     let labels = &workload.spec.template.metadata.labels;
     let reached = !selector.is_empty() && selector.iter().all(|(k, v)| labels.get(k) == Some(v));
     let alive = reached && workload.spec.replicas != Some(0);
-    let own = || Target { kind: kind.to_owned(), name: workload.metadata.name.clone() };
+    let own = || Maker {
+        kind: kind.to_owned(),
+        name: workload.metadata.name.clone(),
+        api_version: "apps/v1".to_owned(),
+        uid: workload.metadata.uid.clone(),
+    };
     alive.then(|| workload.metadata.owner_references.first().cloned().unwrap_or_else(own))
 }
 
@@ -283,7 +309,8 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"scaleTargetRef": target}}))
                 .unwrap()
         };
-        let owners = BTreeSet::from([Target { kind: "Deployment".into(), name: "mill".into() }]);
+        let mill = json!({"kind": "Deployment", "name": "mill", "uid": "m"});
+        let owners = BTreeSet::from([serde_json::from_value(mill).unwrap()]);
         assert_eq!(
             over(vec![scaler("more", "Deployment"), scaler("other", "StatefulSet")], &owners),
             ["more"]

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kubervisor_core::Now;
+use kubervisor_core::fleet::{Fleet, Member};
 use kubervisor_core::gates::Gate;
 use kubervisor_core::notice::{Kind, Notice};
-use kubervisor_core::plan::Remark;
+use kubervisor_core::plan::{Remark, Report};
 use kubervisor_core::policy::Mode;
 use kubervisor_core::suspects::{Shared, Suspect};
 use kubervisor_core::traffic::Traffic;
@@ -22,6 +23,7 @@ use crate::cluster::facts::Facts;
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::status::compose;
 use crate::cluster::status_writer::RETRY;
+use crate::cluster::workloads::Maker;
 
 /// A service that has just started says nothing of itself before it knows something, for this long.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -31,6 +33,10 @@ const SAME_WORD_EVERY: Duration = Duration::from_mins(5);
 const SAME_REMARK_EVERY: Duration = Duration::from_hours(1);
 /// Remarks that are remembered; more than that are not told.
 const REMARKS_MAX: usize = 64;
+/// Workloads that one remark is told to: behind most Services there is one.
+const MAKERS_MAX: usize = 4;
+/// Pods that a sentence names.
+const NAMED_MAX: usize = 3;
 
 /// What was told last: only a change is news.
 #[derive(Debug, Default)]
@@ -89,18 +95,31 @@ impl Owner {
             }
             self.parts.events.tell(&self.id, Notice::of_service(&self.id.uid, kind, now.wall, text));
         }
-        self.tell_remarks(now);
+        self.tell_remarks(view, now);
     }
 
     /// What people should look at, each word once an hour.
-    fn tell_remarks(&mut self, now: Now) {
+    fn tell_remarks(&mut self, view: &View, now: Now) {
         self.last.remarks.retain(|_, told| now.mono.saturating_sub(*told) < SAME_REMARK_EVERY);
         let remarks = self.report.as_mut().map(|r| std::mem::take(&mut r.remarks)).unwrap_or_default();
-        for remark in remarks {
-            let (key, notice) = self.remark(remark, now);
+        let mut news: Vec<_> = remarks.into_iter().map(|remark| self.remark(remark, now)).collect();
+        if let Some(text) = self.report.as_ref().and_then(|report| short_by_hand(report, &view.fleet)) {
+            let notice = Notice::of_service(&self.id.uid, Kind::BelowFloor, now.wall, text);
+            news.push((Kind::BelowFloor.as_str().to_owned(), notice));
+        }
+        for (key, notice) in news {
             if self.last.remarks.len() < REMARKS_MAX && self.last.remarks.insert(key, now.mono).is_none() {
-                self.parts.events.tell(&self.id, notice);
+                let makers = if suspects(notice.kind) { self.makers() } else { Vec::new() };
+                self.parts.events.tell_makers(&self.id, notice, makers);
             }
+        }
+    }
+
+    /// Workloads behind the Service, as far as they are known.
+    fn makers(&self) -> Vec<Maker> {
+        match self.checked.known() {
+            Known::Looked(looked) => looked.makers.iter().take(MAKERS_MAX).cloned().collect(),
+            Known::Nothing(_) => Vec::new(),
         }
     }
 
@@ -230,6 +249,46 @@ impl Owner {
     }
 }
 
+fn suspects(kind: Kind) -> bool {
+    matches!(kind, Kind::SuspectRevision | Kind::SuspectNode | Kind::SuspectZone)
+}
+
+/// Fewer serve than the floor, no cut of ours could make up for it, and pods that people keep out could.
+fn short_by_hand(report: &Report, fleet: &Fleet) -> Option<String> {
+    let able = |m: &&Member| m.ready && !m.terminating && !m.serving();
+    let mends = |m: &&Member| {
+        m.in_flight.is_some() || (able(m) && matches!(m.traffic, Traffic::Cut(_)) && m.wish.is_none())
+    };
+    let kept = |m: &&Member| able(m) && (by_hand(m).is_some() || matches!(m.traffic, Traffic::Cut(_)));
+    let kept: Vec<_> = fleet.members.iter().filter(kept).collect();
+    if report.budget.shortfall() == 0 || kept.is_empty() || fleet.members.iter().any(|m| mends(&m)) {
+        return None;
+    }
+    let name = |m: &&Member| format!("{} ({})", m.name, by_hand(m).unwrap_or("kept out by override Cut"));
+    let named: Vec<_> = kept.iter().take(NAMED_MAX).map(name).collect();
+    let more =
+        if kept.len() > NAMED_MAX { format!(" and {} more", kept.len() - NAMED_MAX) } else { String::new() };
+    Some(format!(
+        "{} serve, the floor is {}, and only pods that people keep out could mend it: {}{more}; none of them is put back \
+         by itself: label one kubervisor/traffic=yes, or take its override away",
+        report.budget.serving,
+        report.budget.floor,
+        named.join(", ")
+    ))
+}
+
+/// Out by the word of a person, or until one comes.
+fn by_hand(member: &Member) -> Option<&'static str> {
+    match member.traffic {
+        Traffic::CutByHand => Some("cut by hand"),
+        Traffic::KeptOut => Some("kept out by override Cut"),
+        Traffic::Paused => Some("paused"),
+        Traffic::Cut(_) | Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => {
+            None
+        }
+    }
+}
+
 fn activation(activated: bool) -> (Kind, String) {
     if activated {
         (Kind::Activated, "the Service's selector holds kubervisor/traffic now: cuts work".to_owned())
@@ -243,16 +302,12 @@ fn activation(activated: bool) -> (Kind, String) {
 
 fn cut_rows(view: &View) -> Vec<CutStatus> {
     let why = |name: &Arc<str>| view.why.iter().find(|(n, _)| n == name).map(|(_, why)| why.to_string());
-    let row = |m: &kubervisor_core::fleet::Member| {
+    let word = |m: &Member| by_hand(m).filter(|_| m.traffic != Traffic::Paused).map(str::to_owned);
+    let row = |m: &Member| {
         let (since, restore_at, breaker) = match &m.traffic {
             Traffic::Cut(cut) => (cut.at, cut.restore_at, cut.breaker.clone()),
             Traffic::KeptOut | Traffic::CutByHand | Traffic::Paused => (None, None, None),
             Traffic::Unlabelled | Traffic::Open | Traffic::OpenedByHand(_) | Traffic::Odd => return None,
-        };
-        let by_hand = match m.traffic {
-            Traffic::CutByHand => Some("cut by hand".to_owned()),
-            Traffic::KeptOut => Some("kept out by override Cut".to_owned()),
-            _ => None,
         };
         Some(CutStatus {
             pod: m.name.to_string(),
@@ -260,7 +315,7 @@ fn cut_rows(view: &View) -> Vec<CutStatus> {
             breaker: breaker.map(|b| b.to_string()),
             strikes: m.strikes.total().into(),
             restore_at: restore_at.map(stamp),
-            why: why(&m.name).or(by_hand),
+            why: why(&m.name).or_else(|| word(m)),
         })
     };
     view.fleet.members.iter().filter_map(row).collect()

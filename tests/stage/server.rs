@@ -262,11 +262,19 @@ impl Server {
         self.lock().write_time = time;
     }
 
-    /// Reasons and sentences of the Events about a pod.
-    pub fn told(&self, pod: &str) -> Vec<(String, String)> {
+    /// Names of the Events with this reason.
+    pub fn event_names(&self, reason: &str) -> Vec<String> {
+        let state = self.lock();
+        let events = state.asked.iter().filter(|asked| asked.path.ends_with("/events"));
+        let of_it = events.filter(|asked| asked.body["reason"] == reason);
+        of_it.map(|asked| asked.body["metadata"]["name"].to_string()).collect()
+    }
+
+    /// Reasons and sentences of the Events about objects of this name.
+    pub fn told(&self, name: &str) -> Vec<(String, String)> {
         let events = self.lock();
         let events = events.asked.iter().filter(|asked| asked.path.ends_with("/events"));
-        let about = events.filter(|asked| asked.body["regarding"]["name"] == pod);
+        let about = events.filter(|asked| asked.body["regarding"]["name"] == name);
         let text = |asked: &Asked, key: &str| asked.body[key].as_str().unwrap_or_default().to_owned();
         about.map(|asked| (text(asked, "reason"), text(asked, "note"))).collect()
     }

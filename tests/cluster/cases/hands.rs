@@ -217,3 +217,23 @@ async fn a_pod_that_a_person_wants_to_serve_is_back_at_once_forgiven_and_not_cut
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_that_only_pods_kept_out_by_people_could_mend_is_told_and_nobody_is_put_back() {
+    let shop = Shop::open("kept-out", 0).await;
+    shop.bare_pods(5).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let _controller = Controller::ready(&shop.controller()).await;
+    let mut breaker = custom_breaker("named", &source);
+    breaker["minPodsAvailableCount"] = json!(4);
+    shop.govern(json!({"breakers": [breaker]})).await;
+    eventually("it evaluates", SOON, || async { source.answers() > 0 }).await;
+    for (pod, label) in [("pear-0", "no"), ("pear-1", "pause")] {
+        shop.mark(pod, json!({"kubervisor/traffic": label}), json!({})).await;
+    }
+    shop.told("BelowFloor", "pear-0 (cut by hand), pear-1 (paused)").await;
+    assert_eq!(
+        (shop.labelled("no").await, shop.labelled("pause").await),
+        (vec!["pear-0".into()], vec!["pear-1".into()])
+    );
+}
