@@ -13,8 +13,6 @@ pub use discrete::{Discrete, Lists};
 pub use outlier::Outlier;
 pub use range::Bounds;
 
-use std::collections::BTreeSet;
-
 use crate::fleet::{Fleet, Member};
 use crate::sample::{Reading, Row, Samples};
 use crate::verdict::{Evidence, Measure, Measured, Unknown};
@@ -164,13 +162,6 @@ fn number(reading: Reading) -> Result<f64, Unknown> {
 fn named(rows: &[Row]) -> Measured {
     let named = !rows.is_empty();
     Measured::new(named, f64::from(u8::from(named)), Evidence::Named)
-}
-
-/// Members that an answer names and the fleet does not have: an outside service may not reach beyond the fleet.
-#[must_use]
-pub fn foreign<'a>(fleet: &Fleet, rows: impl Iterator<Item = (Option<&'a str>, &'a str)>) -> usize {
-    let own: BTreeSet<&str> = fleet.members.iter().map(|m| &*m.name).collect();
-    rows.filter(|(ns, pod)| ns.is_some_and(|ns| ns != &*fleet.namespace) || !own.contains(pod)).count()
 }
 
 #[cfg(test)]
