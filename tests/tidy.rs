@@ -86,6 +86,73 @@ fn every_metric_is_documented() {
     assert!(missing.is_empty(), "not in docs/reference/metrics.md: {missing:?}");
 }
 
+/// A page that lists an enum's words, from one text to another: it has these words and no others.
+struct Listing {
+    /// Where the enum is, and its name.
+    code: (&'static str, &'static str),
+    page: &'static str,
+    between: (&'static str, &'static str),
+    /// How they stand there.
+    read: fn(&str) -> BTreeSet<String>,
+    /// What stands there beside them.
+    beside: &'static [&'static str],
+}
+
+const LISTINGS: [Listing; 5] = [
+    Listing {
+        code: ("core/gates.rs", "Gate"),
+        page: "docs/reference/metrics.md",
+        between: ("| `kubervisor_held`", "\n"),
+        read: quoted_words,
+        beside: &[],
+    },
+    Listing {
+        code: ("core/gates.rs", "Gate"),
+        page: "docs/concepts.md",
+        between: ("| gate | closed while |", "\n\n"),
+        read: first_cells,
+        beside: &[],
+    },
+    Listing {
+        code: ("core/plan.rs", "RestoreReason"),
+        page: "docs/reference/metrics.md",
+        between: ("| `kubervisor_restores_total`", "\n"),
+        read: quoted_words,
+        beside: &["Released", "Undone"],
+    },
+    Listing {
+        code: ("core/plan.rs", "Why"),
+        page: "docs/reference/metrics.md",
+        between: ("| reason of a refusal | why |", "\n\n"),
+        read: first_cells,
+        beside: &[],
+    },
+    Listing {
+        code: ("core/notice.rs", "Kind"),
+        page: "docs/operating.md",
+        between: ("**Events**", "\n\n`Held`"),
+        read: quoted_words,
+        beside: &[],
+    },
+];
+
+#[test]
+fn pages_that_list_the_words_of_the_core_have_all_of_them_and_no_others() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    for Listing { code: (code, name), page, between: (from, to), read: column, beside } in LISTINGS {
+        let mut wanted = words_of(&read(code), name);
+        assert!(wanted.len() > 5, "{code} has only {wanted:?} in {name}");
+        wanted.extend(beside.iter().map(|word| (*word).to_owned()));
+        assert_eq!(column(part(&read(page), from, to)), wanted, "{page}, behind {from:?}");
+    }
+    let (limits, page) = (words_of(&read("core/budget.rs"), "Limit"), read("docs/reference/metrics.md"));
+    let row = part(&page, "| `kubervisor_refusals_total`", "\n");
+    assert!(
+        limits.len() == 3 && limits.iter().all(|limit| row.contains(&format!("`{limit}`"))),
+        "{limits:?}"
+    );
+}
+
 #[test]
 fn every_reason_of_an_event_is_read_back_by_a_cluster_test() {
     let code = std::fs::read_to_string(root().join("core/notice.rs")).unwrap();
@@ -327,6 +394,37 @@ fn places(file: &Source) -> Vec<(usize, String)> {
     lines.filter(|(_, line)| holds(line)).map(|(at, line)| (at + 1, format!("{:.80}", line.trim()))).collect()
 }
 
+/// What `as_str` of an enum says.
+fn words_of(code: &str, name: &str) -> BTreeSet<String> {
+    let (_, own) = code.split_once(&format!("\nimpl {name} {{\n")).unwrap_or_default();
+    let (_, body) = own.split_once("pub fn as_str").unwrap_or_default();
+    let (body, _) = body.split_once("\n    }\n").unwrap_or_default();
+    let arms = body.lines().filter_map(|line| line.split_once(" => \"")?.1.split('"').next());
+    arms.map(str::to_owned).collect()
+}
+
+fn part<'p>(page: &'p str, from: &str, to: &str) -> &'p str {
+    let (_, behind) = page.split_once(from).unwrap_or_default();
+    behind.split_once(to).map_or(behind, |(part, _)| part)
+}
+
+/// Words in backticks that begin with a capital and have small letters.
+fn quoted_words(text: &str) -> BTreeSet<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let word = |w: &&str| {
+        w.starts_with(char::is_uppercase)
+            && w.contains(char::is_lowercase)
+            && w.chars().all(|c| c.is_ascii_alphabetic())
+    };
+    quoted.filter(word).map(str::to_owned).collect()
+}
+
+/// What stands in backticks at the begin of each row.
+fn first_cells(table: &str) -> BTreeSet<String> {
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    cells.map(str::to_owned).collect()
+}
+
 /// Metrics are registered by name, sometimes with a unit; the text that Prometheus scrapes has a prefix.
 fn undocumented_metrics(code: &str, page: &str) -> Vec<String> {
     let mut missing = Vec::new();
@@ -564,6 +662,17 @@ mod bites {
         let script =
             "# --test figs\nlevel \"fruit\" --test pears --test plums-2\n#level \"x\" --test plums\n";
         assert_eq!(not_run(script, &targets), ["figs", "plums"]);
+    }
+
+    #[test]
+    fn a_word_that_a_page_lacks_or_has_for_itself_is_found() {
+        let code = "\nimpl Pear {\n    pub fn as_str(self) {\n        match self {\n            Self::Ripe => \"Ripe\",\n            \
+                    Self::Red(pear) => pear.as_str(),\n            Self::Soft { .. } => \"Soft\",\n        }\n    }\n}\n";
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(words_of(code, "Pear"), words(&["Ripe", "Soft"]));
+        let page = "begin: `Ripe` `key` `Soft` (`PDB`)\nend `Red`";
+        assert_eq!(quoted_words(part(page, "begin", "end")), words(&["Ripe", "Soft"]));
+        assert_eq!(first_cells("|---|\n| `Ripe` | not `Red` |\n| `soft` | |"), words(&["Ripe", "soft"]));
     }
 
     #[test]

@@ -132,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn every_condition_stands_on_the_page_about_operating() {
+        let status = compose(&facts(&[], &[]), &KubervisorServiceStatus::default());
+        let page = include_str!("../../docs/operating.md");
+        let lacks = |c: &&Condition| !page.contains(&format!("\n| `{}` |", c.type_));
+        let lacking: Vec<_> = status.conditions.iter().filter(lacks).map(|c| &c.type_).collect();
+        assert!(status.conditions.len() >= 12 && lacking.is_empty(), "{lacking:?}");
+    }
+
+    #[test]
     fn a_template_without_the_label_is_told_by_name_and_one_that_nobody_has_read_is_unknown() {
         let status = compose(&facts(&[], &[]), &KubervisorServiceStatus::default());
         assert_eq!(status_of(&status, "TemplateLabelMissing"), "Unknown");

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
 
 mod flags;
+mod recipes;
 mod schema;
 
 use std::path::Path;
