@@ -42,7 +42,7 @@ pub use server::Server;
 const START: i64 = 1_700_000_000;
 
 /// What a page says, and how often it was asked.
-type Page = (Arc<Answer>, usize);
+type Page = (Samples, usize);
 
 /// Names the pods that the test calls bad, and counts how often it was asked.
 #[derive(Clone, Default)]
@@ -50,10 +50,8 @@ pub struct Says {
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
 }
 
-fn answer(pods: &[&str]) -> Arc<Answer> {
-    let now = Instant::now();
-    let samples = Samples::new(pods.iter().map(|pod| row(pod)).collect(), false);
-    Arc::new(Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() })
+fn answer(pods: &[&str]) -> Samples {
+    Samples::new(pods.iter().map(|pod| row(pod)).collect(), false)
 }
 
 /// A pod by its name, or by namespace/name.
@@ -71,8 +69,9 @@ impl Source for Says {
         let mut pages = self.pages.lock().unwrap();
         let (said, times) = pages.entry(page).or_insert_with(|| (answer(&[]), 0));
         *times += 1;
-        let said = Arc::clone(said);
-        async move { Ok(said) }.boxed()
+        let (samples, now) = (said.clone(), Instant::now());
+        let said = Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() };
+        async move { Ok(Arc::new(said)) }.boxed()
     }
 }
 
@@ -140,7 +139,7 @@ impl Stage {
     pub fn page(&self, page: &str, pods: &[&str]) -> &Self {
         let said = answer(pods);
         let mut pages = self.says.pages.lock().unwrap();
-        pages.entry(page.to_owned()).and_modify(|page| page.0 = Arc::clone(&said)).or_insert((said, 0));
+        pages.entry(page.to_owned()).and_modify(|page| page.0 = said.clone()).or_insert((said, 0));
         drop(pages);
         self
     }
