@@ -1,7 +1,7 @@
 //! The cluster around the controller: workloads that replace pods, kubelets that make them Ready, people, traffic that
 //! goes to whoever serves, and the counters that a Prometheus would scrape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct Cluster {
     pub skew: i64,
     /// Pods whose label a person set last, by uid.
     pub by_hand: BTreeMap<String, Duration>,
+    /// Pods that a person has a word on.
+    wished: BTreeSet<String>,
 }
 
 fn wall(at: Duration) -> String {
@@ -99,6 +101,7 @@ impl Cluster {
             bodies: BTreeMap::new(),
             skew: 0,
             by_hand: BTreeMap::new(),
+            wished: BTreeSet::new(),
         };
         for service in 0..cluster.fleets.len() {
             cluster.serve(service, store, Duration::ZERO);
@@ -382,7 +385,8 @@ impl Cluster {
                 self.skew += seconds;
                 Some(format!("{seconds} s"))
             }
-            Event::Flip { .. } | Event::Garble { .. } => self.hand(event, store, at),
+            Event::Freeze { on } => freeze(*on, store, at),
+            Event::Flip { .. } | Event::Garble { .. } | Event::Wish { .. } => self.hand(event, store, at),
             Event::Kill { .. } => Some(String::new()),
             Event::Edit { service, .. }
             | Event::Forget { service }
@@ -420,7 +424,26 @@ impl Cluster {
                 store.update(Kind::Pods, value, at);
                 Some(pod.name.1.clone())
             }
+            Event::Wish { service, pod, word } => {
+                let pod = self.chosen(*service, *pod, store)?;
+                let mut value = pod.value.clone();
+                value["metadata"]["annotations"]["kubervisor.k8s.io/override"] = json!(word);
+                store.update(Kind::Pods, value, at);
+                self.wished.insert(pod.uid.clone());
+                Some(format!("{} {word}", pod.name.1))
+            }
             _ => None,
+        }
+    }
+
+    /// People take back what they said of pods.
+    pub fn unsay(&mut self, store: &mut Store, at: Duration) {
+        for uid in std::mem::take(&mut self.wished) {
+            let Some(pod) = store.pod(&uid).cloned() else { continue };
+            let mut value = pod.value.clone();
+            let notes = value["metadata"]["annotations"].as_object_mut();
+            notes.into_iter().for_each(|notes| drop(notes.remove("kubervisor.k8s.io/override")));
+            store.update(Kind::Pods, value, at);
         }
     }
 
@@ -474,6 +497,19 @@ fn edit(spec: &mut Value, wish: &Edit, first: &Value) {
         }
         Edit::Mend => spec["breakers"] = first["breakers"].clone(),
     }
+}
+
+fn freeze(on: bool, store: &mut Store, at: Duration) -> Option<String> {
+    let lease = store.all(Kind::Leases).next().cloned()?;
+    let mut value = lease.value.clone();
+    value["metadata"]["annotations"]["kubervisor.k8s.io/freeze"] =
+        if on { json!("people look at it") } else { Value::Null };
+    if !on {
+        let notes = value["metadata"]["annotations"].as_object_mut()?;
+        notes.remove("kubervisor.k8s.io/freeze");
+    }
+    store.update(Kind::Leases, value, at);
+    Some(if on { "on".into() } else { "off".into() })
 }
 
 /// Asks the kubelet of a pod to end it.

@@ -138,6 +138,7 @@ impl Stage {
         let sim = &mut *sim;
         if at == script.calm_from {
             sim.cluster.heal();
+            sim.cluster.unsay(&mut sim.store, at);
             sim.tell("calm: everything heals, and nothing goes wrong any more");
         }
         sim.cluster.step(&mut sim.store, at);

@@ -53,8 +53,13 @@ pub struct Judge {
     pub jumped: Option<Duration>,
     /// Calm seconds that a pod has been out by the same cut.
     out: BTreeMap<String, (String, u64)>,
-    /// When a cut was carried out.
+    /// When a pod was cut, as decided, and when it was last put back.
     cut_at: BTreeMap<String, Duration>,
+    restored_at: BTreeMap<String, Duration>,
+    /// Returns in their time, by resource.
+    returned: BTreeMap<String, BTreeMap<String, (u64, Duration)>>,
+    /// Since when the Lease is frozen.
+    frozen: Option<Duration>,
     /// Since when a floor is not repaired, by controller and resource.
     short: BTreeMap<(usize, String), Duration>,
     minute: BTreeMap<usize, (u64, u64)>,
@@ -147,7 +152,7 @@ impl Sim {
         if step.spends() && !fences {
             self.check_spending(who, id, ask, step, &uid);
         } else if step == Step::Restore && !fences {
-            self.check_restore(who, ask, &uid);
+            self.check_restore(who, id, ask, &uid);
         } else if step == Step::Label {
             self.check_label(who, ask, &uid);
         } else if step == Step::Other {
@@ -167,6 +172,7 @@ impl Sim {
             write.unknown |= unknown;
         }
         if definite {
+            self.judge.returned.values_mut().for_each(|all| all.retain(|_, (back, _)| *back != id));
             self.judge.cuts.values_mut().for_each(|cuts| cuts.retain(|(cut, _)| *cut != id));
             self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
         }
@@ -189,6 +195,9 @@ impl Sim {
         let holder =
             lease.and_then(|lease| lease.value["spec"]["holderIdentity"].as_str().map(str::to_owned));
         let now = self.now();
+        let notes = self.store.all(Kind::Leases).next().map(|lease| &lease.notes);
+        let frozen = notes.is_some_and(|notes| notes.contains_key("kubervisor.k8s.io/freeze"));
+        self.judge.frozen = frozen.then(|| self.judge.frozen.unwrap_or(now));
         for (who, wire) in self.wires.iter_mut().enumerate() {
             let holds = holder == Some(format!("controller-{who}"));
             wire.holds = holds.then(|| wire.holds.unwrap_or(now));

@@ -9,11 +9,11 @@ use jiff::SignedDuration;
 use kubervisor::owner::Decide;
 use kubervisor_core::Now;
 use kubervisor_core::detector::Detector;
-use kubervisor_core::fleet::{Capacity, Fleet, Member, Workload};
+use kubervisor_core::fleet::{Capacity, Fleet, Member, Wish, Workload};
 use kubervisor_core::gates::Gate;
 use kubervisor_core::memory::Memory;
-use kubervisor_core::plan::{Plan, RestoreReason, What};
-use kubervisor_core::policy::{BreakerPolicy, CutsPerPeriod, Mode, ServicePolicy};
+use kubervisor_core::plan::{Action, Plan, RestoreReason, What, Why};
+use kubervisor_core::policy::{BreakerPolicy, Confirm, CutsPerPeriod, Mode, ServicePolicy};
 use kubervisor_core::sample::{Reading, Row, Samples};
 use kubervisor_core::tick::{Answer, Input, tick};
 use kubervisor_core::traffic::{Cut, Move, Strikes, Traffic};
@@ -21,7 +21,7 @@ use kubervisor_core::traffic::{Cut, Move, Strikes, Traffic};
 /// A name, and how to decide so.
 pub type Mutation = (&'static str, fn() -> Decide);
 
-pub const ALL: [Mutation; 26] = [
+pub const ALL: [Mutation; 31] = [
     ("cut members hidden from the fleet", || fleet(|_, f| f.members.retain(|m| !is_cut(m)))),
     ("cut members taken for serving ones", || {
         members(|_, m| {
@@ -79,6 +79,11 @@ pub const ALL: [Mutation; 26] = [
         })
     }),
     ("nothing is put back", || plan(|p| p.actions.retain(|a| a.what.step() != Move::Restore))),
+    ("settle forgotten", || members(|_, m| m.restored_at = None)),
+    ("returns without slots", unslotted),
+    ("confirmation dropped", || policy(|p| p.breakers.iter_mut().for_each(|b| b.confirm = Confirm::ONCE))),
+    ("a person's word ignored", || members(|_, m| m.wish = None)),
+    ("every wish is Cut", || members(|_, m| m.wish = m.wish.map(|_| Wish::Cut))),
     ("the wall clock taken for time", wall_for_time),
     ("pods evicted that nobody replaces", || members(|_, m| m.workload = Workload::Replaced)),
 ];
@@ -283,6 +288,25 @@ fn wall_for_time() -> Decide {
         let mut plan = tick(&Input { now: Now { mono, ..input.now }, ..*input }, memory);
         let waits = plan.next_due.map(|due| due.saturating_sub(mono));
         plan.next_due = waits.map(|wait| input.now.mono + wait);
+        plan
+    })
+}
+
+/// Whatever waits for a slot comes back at once.
+fn unslotted() -> Decide {
+    Arc::new(|input, memory| {
+        let mut plan = tick(input, memory);
+        let waits = |why: &Why| matches!(why, Why::NoSlot(_));
+        let waiting: Vec<_> =
+            plan.refusals.iter().filter(|r| waits(&r.why)).map(|r| Arc::clone(&r.pod)).collect();
+        for member in input.fleet.members.iter().filter(|m| waiting.contains(&m.name)) {
+            plan.actions.push(Action {
+                pod: Arc::clone(&member.name),
+                uid: Arc::clone(&member.uid),
+                resource_version: member.resource_version,
+                what: What::Restore { reason: RestoreReason::Due, strikes: None },
+            });
+        }
         plan
     })
 }

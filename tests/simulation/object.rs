@@ -137,6 +137,11 @@ impl Object {
         self.labels.contains_key("kubervisor/name") || self.notes.contains_key("breaker/breakAt")
     }
 
+    /// Of a pod: what a person said of it.
+    pub fn wish(&self) -> Option<&str> {
+        self.notes.get("kubervisor.k8s.io/override").map(String::as_str)
+    }
+
     /// Of a pod: strikes as written.
     pub fn strikes(&self) -> u64 {
         let own = self.notes.get("kubervisor.k8s.io/strikes");

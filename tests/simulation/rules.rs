@@ -34,6 +34,8 @@ pub struct Breaker {
     pub ladder: Ladder,
     pub retries: u64,
     pub cut_time: Duration,
+    /// Anomalous verdicts that a cut needs.
+    pub confirm: usize,
     /// Its question, as the model sources know it.
     pub key: String,
 }
@@ -142,6 +144,7 @@ impl Breaker {
                 _ => Ladder::Periodic,
             },
             retries: own("maxRetryCount").as_u64().unwrap_or(3),
+            confirm: spec["confirm"]["anomalous"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(2),
             cut_time: seconds(own("period"), 10.0),
             rule,
             key: query.unwrap_or_else(|| custom.rsplit(":8080").next().unwrap_or_default()).to_owned(),

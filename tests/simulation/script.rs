@@ -115,6 +115,16 @@ pub enum Event {
     Serve {
         service: usize,
     },
+    /// A person's word on one pod, in an annotation; taken back when all is calm.
+    Wish {
+        service: usize,
+        pod: usize,
+        word: &'static str,
+    },
+    /// The annotation on the Lease that holds everything but returns.
+    Freeze {
+        on: bool,
+    },
     Jump {
         seconds: i64,
     },
@@ -155,12 +165,14 @@ impl Event {
             Self::Key { .. } => "the selector's key comes or goes",
             Self::Unserve { .. } => "the Service is deleted",
             Self::Serve { .. } => "the Service is made again",
+            Self::Wish { .. } => "a person says what a pod may",
+            Self::Freeze { .. } => "a person freezes or thaws",
             Self::Jump { .. } => "the wall clock jumps",
             Self::Kill { .. } => "the controller is killed",
         }
     }
 
-    pub const NAMES: [&str; 18] = [
+    pub const NAMES: [&str; 20] = [
         "a pod falls sick",
         "a container crashes",
         "pods are drained",
@@ -177,6 +189,8 @@ impl Event {
         "the selector's key comes or goes",
         "the Service is deleted",
         "the Service is made again",
+        "a person says what a pod may",
+        "a person freezes or thaws",
         "the wall clock jumps",
         "the controller is killed",
     ];
@@ -307,12 +321,13 @@ pub fn script(seed: u64) -> Script {
     let services: Vec<_> = (0..dice.within(1, 4)).map(|i| service(dice, i)).collect();
     let calm_from = Duration::from_secs(dice.within(240, 540));
     let mut events = Vec::new();
-    for _ in 0..dice.within(6, 22) {
+    for _ in 0..dice.within(8, 26) {
         let at = dice.seconds(20, calm_from.as_secs());
         let event = event(dice, services.len());
         follow_up(dice, at, &event, &mut events);
         events.push((at, event));
     }
+    events.retain(|(at, event)| *at < calm_from || !matches!(event, Event::Sicken { .. }));
     events.sort_by_key(|(at, _)| *at);
     let mut faults = Vec::new();
     // One run of six is free of faults: what goes wrong there has no excuse.
@@ -333,7 +348,19 @@ fn follow_up(dice: &mut Dice, at: Duration, event: &Event, events: &mut Vec<(Dur
             let service = *service;
             events.push((later, Event::Declare { service }));
         }
+        Event::Sicken { service, pod, share, heals } if dice.happens(40) => {
+            // Seldom alone: what one has, others get too.
+            for i in 1..=dice.within(1, 4) {
+                let other = pod + usize::try_from(i).unwrap_or(1);
+                let soon = at + dice.seconds(0, 12);
+                events.push((
+                    soon,
+                    Event::Sicken { service: *service, pod: other, share: *share, heals: *heals },
+                ));
+            }
+        }
         Event::Key { service, on: false } => events.push((later, Event::Key { service: *service, on: true })),
+        Event::Freeze { on: true } => events.push((later, Event::Freeze { on: false })),
         Event::Unserve { service } => events.push((later, Event::Serve { service: *service })),
         Event::Edit { service, edit: Edit::Garbage } => {
             events.push((later, Event::Edit { service: *service, edit: Edit::Mend }));
@@ -428,7 +455,7 @@ fn breaker(dice: &mut Dice, namespace: &str, name: &str, index: u64) -> Value {
 
 fn event(dice: &mut Dice, services: usize) -> Event {
     let (service, pod) = (dice.index(services), dice.index(60));
-    match dice.within(0, 38) {
+    match dice.within(0, 42) {
         0..=11 => {
             let heals = dice.happens(60).then(|| dice.seconds(30, 200));
             Event::Sicken { service, pod, share: dice.pick(&[70, 90, 100]), heals }
@@ -450,7 +477,9 @@ fn event(dice: &mut Dice, services: usize) -> Event {
         31 => Event::Twin { service },
         32 => Event::Key { service, on: false },
         33 => Event::Unserve { service },
-        34 | 35 => Event::Jump { seconds: i64::try_from(dice.within(0, 14_400)).unwrap_or(0) - 7_200 },
+        34 | 35 => Event::Wish { service, pod, word: dice.pick(&["Never", "Cut", "Serve"]) },
+        36 => Event::Freeze { on: true },
+        37 | 38 => Event::Jump { seconds: i64::try_from(dice.within(0, 14_400)).unwrap_or(0) - 7_200 },
         _ => Event::Kill {
             after: dice.within(0, 4),
             carried_out: dice.happens(50),
@@ -470,8 +499,8 @@ fn edit(dice: &mut Dice) -> Edit {
 }
 
 fn fault(dice: &mut Dice, calm_from: Duration) -> Fault {
-    let from = dice.seconds(5, calm_from.as_secs() - 60);
-    let until = (from + dice.seconds(10, 150)).min(calm_from);
+    let mut from = dice.seconds(5, calm_from.as_secs() - 60);
+    let mut until = (from + dice.seconds(10, 150)).min(calm_from);
     let kind = dice.pick(&[Kind::Pods, Kind::Pods, Kind::Pods, Kind::Services, Kind::Resources]);
     let what = match dice.within(0, 26) {
         0 | 1 => What::Lag(kind, dice.seconds(1, 40)),
@@ -496,5 +525,12 @@ fn fault(dice: &mut Dice, calm_from: Duration) -> Fault {
         24 => dice.pick(&[What::SourceElsewhere, What::SourceTwice]),
         _ => What::SourceLags(dice.seconds(5, 60)),
     };
+    // Lists are made at the start, and one event of many is to be seen twice.
+    if what == What::NoStreams {
+        from = Duration::ZERO;
+    }
+    if matches!(what, What::Repeat(_) | What::NoStreams | What::Break) {
+        until = calm_from;
+    }
     Fault { from, until, what, percent: dice.pick(&[20, 50, 100]) }
 }

@@ -77,6 +77,8 @@ pub struct Seen {
     pub been_ready: BTreeMap<String, Duration>,
     /// Members second by second, by the uid of the resource.
     pub sizes: BTreeMap<String, Vec<u64>>,
+    /// Pods that were out, likewise.
+    pub outs: BTreeMap<String, Vec<usize>>,
 }
 
 impl View {

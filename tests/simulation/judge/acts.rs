@@ -19,6 +19,8 @@ use super::floor::{members, serves};
 const STALE: Duration = Duration::from_secs(80);
 /// A write may leave this long after the answer that it was decided on.
 const UNDER_WAY: Duration = Duration::from_secs(20);
+/// A freeze is read with the next renewal of the Lease; the turn that began before may end.
+const FROZEN: Duration = Duration::from_secs(30);
 /// Evictions in an hour: the default, which no field changes yet.
 const KILLS: usize = 4;
 
@@ -55,6 +57,8 @@ impl Sim {
         if step == Step::Cut {
             let decided = self.decided(ask);
             self.judge.cut_at.insert(uid.to_owned(), decided);
+            // Out again, it is no longer watched.
+            self.judge.returned.values_mut().for_each(|all| all.retain(|pod, _| *pod != uid));
             self.judge.cuts.entry(resource.to_owned()).or_default().push((id, decided));
         } else if step == Step::Evict {
             self.judge.kills.entry(resource.to_owned()).or_default().push((id, now, uid.to_owned()));
@@ -110,7 +114,10 @@ impl Sim {
         {
             fault.clone()?;
         }
-        if step == Step::Cut {
+        if self.judge.frozen.is_some_and(|since| now.saturating_sub(since) > FROZEN) {
+            return Err(("people", "everything is frozen".into()));
+        }
+        if step == Step::Cut && !keeps_out(ask) {
             self.caps(who, view, resource, service, &rules, ask)?;
         }
         let served = self.floor_of(who, view, (resource, service), uid).map_err(|text| ("G1 floor", text))?;
@@ -126,11 +133,19 @@ impl Sim {
         rules: &Rules,
         resource: &Object,
     ) -> Result<(), (&'static str, String)> {
+        if step == Step::Cut && keeps_out(ask) {
+            let asked = pod.wish() == Some("Cut");
+            return if asked { Ok(()) } else { Err(("people", "nobody asked to keep it out".into())) };
+        }
         if step == Step::Cut {
+            if pod.wish().is_some() {
+                return Err(("people", format!("a person said {:?} of it", pod.wish())));
+            }
             let name = ask.body["metadata"]["labels"]["kubervisor/strategy"].as_str().unwrap_or_default();
             let breaker = rules.breaker(name).ok_or(("G6 why", format!("no breaker is called {name}")))?;
             explained(ask, resource)?;
             self.strikes(ask, pod)?;
+            self.settled(pod, breaker)?;
             return self.evidence(who, pod, breaker);
         }
         let name = pod.labels.get("kubervisor/strategy").map(String::as_str).unwrap_or_default();
@@ -193,6 +208,23 @@ impl Sim {
                 told.iter().rev().take(4).map(|t| (t.at.as_secs(), t.partial, said(t))).collect();
             return Err(("G2 evidence", format!("{} never found it bad: {last:?}", breaker.name)));
         }
+        let counts = |t: &&Told| {
+            t.at >= since && !t.partial && said(t).is_some_and(|s| beyond(&softened(&breaker.rule), s))
+        };
+        let mut found: Vec<Duration> = Vec::new();
+        for t in told.iter().filter(counts) {
+            if found.last().is_none_or(|last| *last + breaker.scrape <= t.at + Duration::from_millis(100)) {
+                found.push(t.at);
+            }
+        }
+        // On probation once is enough.
+        let watched = pod.notes.contains_key("kubervisor.k8s.io/restored-at");
+        if !watched && found.len() < breaker.confirm {
+            return Err((
+                "G2 evidence",
+                format!("found bad at {found:?} only, {} are asked for", breaker.confirm),
+            ));
+        }
         let mut recent = self.told_of(who, breaker).ok_or_else(none)?;
         if recent.all(|t| t.rows.is_none() || t.partial) {
             return Err(("G2 evidence", format!("the source of {} gives no whole answer", breaker.name)));
@@ -202,6 +234,48 @@ impl Sim {
             return Err(("G9 least harm", "it is far from the mean only, not from the median".into()));
         }
         Ok(())
+    }
+
+    /// What was measured before a restore, or just after it, says nothing yet.
+    fn settled(&self, pod: &Object, breaker: &Breaker) -> Result<(), (&'static str, String)> {
+        let Some(at) = self.judge.restored_at.get(&pod.uid) else { return Ok(()) };
+        let blurred = self.judge.jumped.is_some_and(|jump| jump >= *at);
+        let least = breaker.scrape * 2 + breaker.period;
+        let passed = self.now().saturating_sub(*at) + Duration::from_secs(1);
+        let unsettled = breaker.scrape > Duration::ZERO && passed < least && !blurred;
+        if unsettled { Err(("settle", format!("cut {passed:?} after it came back"))) } else { Ok(()) }
+    }
+
+    /// Pods that were cut together do not come back together.
+    fn check_slots(&mut self, who: usize, id: u64, pod: &Object, rules: &Rules) {
+        let (seen, now) = (&self.wires[who].seen, self.now());
+        let governing = seen.governing(&seen.now, pod);
+        let [(resource, service)] = governing.as_slice() else { return };
+        let all: Vec<_> = members(&seen.now, service).collect();
+        let serving = all.iter().filter(|p| serves(p, service) && !seen.spending(&p.uid)).count() as u64;
+        // What the ladder would have ended, and was not allowed to, waits for no slot.
+        let ladder = rules.breakers.iter().any(|b| b.ladder != Ladder::Periodic && pod.strikes() > b.retries);
+        if serving < rules.floor(all.len() as u64) || pod.wish().is_some() || ladder {
+            return;
+        }
+        // Slots are a share of all that were out when the waiting began.
+        let outs = seen.outs.get(&resource.uid).map(Vec::as_slice).unwrap_or_default();
+        let out = outs.iter().rev().take(400).max().copied().unwrap_or(0);
+        // A slot is free again once the pod is proved healthy, which takes longer than to settle.
+        let settle = rules.breakers.iter().map(|b| b.scrape * 2 + b.period).min().unwrap_or_default();
+        let held = settle.min(Duration::from_secs(10));
+        let away = |p: &&&Arc<Object>| !p.ready() || p.terminating;
+        let gone: Vec<_> = all.iter().filter(away).map(|p| p.uid.clone()).collect();
+        let uid = resource.uid.clone();
+        let returned = self.judge.returned.entry(uid).or_default();
+        // Whoever went away again is no longer watched.
+        returned.retain(|uid, (_, at)| *at + held > now && !gone.contains(uid));
+        returned.insert(pod.uid.clone(), (id, now));
+        let count = returned.len();
+        let slots = out.div_ceil(4).max(1);
+        if count > slots {
+            self.violate("slots", format!("{count} pods come back within {held:?}, {slots} may"));
+        }
     }
 
     /// Only the mean is far away, dragged by others.
@@ -270,7 +344,7 @@ impl Sim {
         Ok(())
     }
 
-    pub(super) fn check_restore(&mut self, who: usize, ask: &Ask, uid: &str) {
+    pub(super) fn check_restore(&mut self, who: usize, id: u64, ask: &Ask, uid: &str) {
         let seen = &self.wires[who].seen;
         let Some(pod) = seen.now.pod(uid).or_else(|| seen.before.pod(uid)).cloned() else { return };
         let held = self.held_by(who, &pod);
@@ -278,14 +352,21 @@ impl Sim {
         // A cut that was no fault of the pod's is no strike: the rest failed under its load, or was lost.
         let forgiven = !ask.body["metadata"]["annotations"]["kubervisor.k8s.io/strikes"].is_null()
             || ask.body["metadata"]["annotations"].get("breaker/retryCount").is_some();
-        if !pod.marked() {
+        if !pod.marked() && pod.wish() != Some("Serve") {
             self.violate("people", format!("{text} carries no mark of ours and is opened"));
-        } else if pod.traffic() == Some("pause") && held.is_some() {
+        } else if pod.traffic() == Some("pause") && held.is_some() && pod.wish() != Some("Serve") {
             self.violate("people", format!("{text} is paused for people to look at, and is opened"));
-        } else if let Some(early) = held.filter(|_| !forgiven).and_then(|rules| self.early(who, &pod, &rules))
+        } else if let Some(early) = held
+            .clone()
+            .filter(|_| !forgiven && pod.wish().is_none())
+            .and_then(|rules| self.early(who, &pod, &rules))
         {
             self.violate("short cut", format!("{text} {early}"));
         }
+        if let Some(rules) = held.filter(|_| pod.timed_cut() && !forgiven) {
+            self.check_slots(who, id, &pod, &rules);
+        }
+        self.judge.restored_at.insert(uid.to_owned(), self.now());
     }
 
     /// The rules of the one resource that holds this pod, if that has enforced for a while.
@@ -342,6 +423,20 @@ impl Sim {
         if !own || !ask.body["metadata"]["labels"]["kubervisor/traffic"].is_null() {
             self.violate("G3 reach", format!("[{who}] {} is written: {}", ask.path, ask.body));
         }
+    }
+}
+
+/// A cut that a person asks for.
+fn keeps_out(ask: &Ask) -> bool {
+    ask.body["metadata"]["labels"]["kubervisor/strategy"].is_null()
+}
+
+/// A pod that was anomalous is so until it is clearly better.
+fn softened(rule: &Rule) -> Rule {
+    match rule {
+        Rule::Share(tolerance) => Rule::Share(tolerance * 0.75),
+        Rule::Deviation(max) => Rule::Deviation(max * 0.75),
+        Rule::Named => Rule::Named,
     }
 }
 

@@ -112,10 +112,13 @@ impl Sim {
             let Some(service) = seen.now.services.get(&name).filter(|s| s.selector().is_some()) else {
                 continue;
             };
-            sizes.push((resource.uid.clone(), members(&seen.now, service).count() as u64));
+            let out =
+                members(&seen.now, service).filter(|p| matches!(p.traffic(), Some("no" | "pause"))).count();
+            sizes.push((resource.uid.clone(), members(&seen.now, service).count() as u64, out));
         }
         let seen = &mut self.wires[who].seen;
-        for (uid, size) in sizes {
+        for (uid, size, out) in sizes {
+            seen.outs.entry(uid.clone()).or_default().push(out);
             seen.sizes.entry(uid).or_default().push(size);
         }
     }

@@ -14,8 +14,12 @@ impl Sim {
         let now = self.now();
         let up = |w: &super::super::sim::Wire| !w.dead && w.started + Duration::from_secs(60) < now;
         let calm = self.wire_calm_for() > Duration::from_secs(90) && self.wires.iter().any(up);
-        let out: Vec<_> =
-            self.store.all(Kind::Pods).filter(|p| p.timed_cut() && !p.terminating).cloned().collect();
+        let out: Vec<_> = self
+            .store
+            .all(Kind::Pods)
+            .filter(|p| p.timed_cut() && !p.terminating && p.wish().is_none())
+            .cloned()
+            .collect();
         let present: BTreeSet<_> = out.iter().map(|p| p.uid.clone()).collect();
         self.judge.out.retain(|uid, _| present.contains(uid));
         for pod in out {
