@@ -128,9 +128,18 @@ impl Cluster {
         }
         let value = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": plan.namespace, "name": plan.name},
-            "spec": {"type": "ClusterIP", "selector": selector},
+            "spec": {
+                "type": "ClusterIP", "selector": selector,
+                "internalTrafficPolicy": if plan.local { "Local" } else { "Cluster" },
+            },
         });
-        store.create(Kind::Services, value, at, &wall(at));
+        store.create(Kind::Services, value.clone(), at, &wall(at));
+        if plan.neighbour && at == Duration::ZERO {
+            let mut other = value;
+            other["metadata"] = json!({"namespace": plan.namespace, "name": format!("{}-some", plan.name)});
+            other["spec"]["selector"]["tier"] = json!("some");
+            store.create(Kind::Services, other, at, &wall(at));
+        }
     }
 
     fn declare(&mut self, service: usize, store: &mut Store, at: Duration) {
@@ -490,6 +499,7 @@ fn edit(spec: &mut Value, wish: &Edit, first: &Value) {
     match wish {
         Edit::Floor(percent) => spec["breakers"][0]["minPodsAvailableRatio"] = json!(percent),
         Edit::Mode(mode) => spec["mode"] = json!(mode),
+        Edit::Show(on) => spec["breakers"][0]["mode"] = if *on { json!("DryRun") } else { Value::Null },
         Edit::Retries(count) => spec["defaultActivator"]["maxRetryCount"] = json!(count),
         Edit::Garbage => {
             spec["breakers"][0]["discreteValueOutOfList"] = json!({"promQL": "", "key": "code"});
@@ -542,6 +552,9 @@ fn status(ready: bool, since: Duration) -> Value {
 
 fn pod(plan: &ServicePlan, name: &str, revision: u64, made: u64, (ready, since): (bool, Duration)) -> Value {
     let mut labels = json!({"app": plan.name, "pod-template-hash": revision.to_string()});
+    if made.is_multiple_of(3) {
+        labels["tier"] = json!("some");
+    }
     if plan.label_in_template {
         labels["kubervisor/traffic"] = json!("yes");
     }

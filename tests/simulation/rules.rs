@@ -13,6 +13,8 @@ pub struct Rules {
     pub max_out: u64,
     /// Cuts within a window: a number, or a share of at least one.
     pub per_window: Result<u64, u64>,
+    /// Percent of the pods that may be anomalous at once.
+    pub storm: u64,
     pub breakers: Vec<Breaker>,
 }
 
@@ -33,6 +35,10 @@ pub struct Breaker {
     pub range: Duration,
     pub ladder: Ladder,
     pub retries: u64,
+    /// Evictions within an hour.
+    pub kills: usize,
+    /// It acts, and does not only show what it would do.
+    pub enforced: bool,
     pub cut_time: Duration,
     /// Anomalous verdicts that a cut needs.
     pub confirm: usize,
@@ -78,6 +84,7 @@ impl Rules {
                 Value::String(text) => Err(text.trim_end_matches('%').parse().unwrap_or(0)),
                 _ => Err(10),
             },
+            storm: spec["limits"]["maxAnomalousRatio"].as_u64().unwrap_or(50),
             breakers: read.collect::<Option<Vec<_>>>()?,
         })
     }
@@ -85,7 +92,7 @@ impl Rules {
     /// Members that must serve, of `n`.
     pub fn floor(&self, n: u64) -> u64 {
         let of = |b: &Breaker| b.floor.0.unwrap_or(1).max((n * b.floor.1.unwrap_or(0)).div_ceil(100));
-        self.breakers.iter().map(of).max().unwrap_or(1).max(1)
+        self.breakers.iter().filter(|b| b.enforced).map(of).max().unwrap_or(1).max(1)
     }
 
     pub fn breaker(&self, name: &str) -> Option<&Breaker> {
@@ -143,6 +150,8 @@ impl Breaker {
                 Some("retryAndPause") => Ladder::Pause,
                 _ => Ladder::Periodic,
             },
+            kills: own("maxKillsPerHour").as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
+            enforced: spec["mode"] != "DryRun",
             retries: own("maxRetryCount").as_u64().unwrap_or(3),
             confirm: spec["confirm"]["anomalous"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(2),
             cut_time: seconds(own("period"), 10.0),

@@ -39,6 +39,10 @@ pub struct ServicePlan {
     pub born_sick: u64,
     /// minAvailable of a PodDisruptionBudget.
     pub budget: Option<u64>,
+    /// Traffic stays on its node.
+    pub local: bool,
+    /// Another Service sends traffic to a share of the pods.
+    pub neighbour: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +142,8 @@ pub enum Event {
 
 #[derive(Debug, Clone)]
 pub enum Edit {
+    /// The first breaker only shows what it would do.
+    Show(bool),
     Floor(u64),
     Mode(&'static str),
     Garbage,
@@ -327,8 +333,6 @@ pub fn script(seed: u64) -> Script {
         follow_up(dice, at, &event, &mut events);
         events.push((at, event));
     }
-    events.retain(|(at, event)| *at < calm_from || !matches!(event, Event::Sicken { .. }));
-    events.sort_by_key(|(at, _)| *at);
     let mut faults = Vec::new();
     // One run of six is free of faults: what goes wrong there has no excuse.
     if !dice.happens(16) {
@@ -337,12 +341,39 @@ pub fn script(seed: u64) -> Script {
         }
     }
     let controllers = dice.pick(&[1, 1, 2]);
+    if dice.happens(25) {
+        blindfold(dice, &services, calm_from, &mut events, &mut faults);
+    }
+    let late = |event: &Event| matches!(event, Event::Sicken { .. });
+    events.retain(|(at, event)| *at < calm_from || !late(event));
+    events.sort_by_key(|(at, _)| *at);
     Script { seed, services, events, faults, calm_from, controllers }
+}
+
+/// Pods fall sick one after the other, and the watch is too late to show what was cut of them.
+fn blindfold(
+    dice: &mut Dice,
+    services: &[ServicePlan],
+    calm_from: Duration,
+    events: &mut Vec<(Duration, Event)>,
+    faults: &mut Vec<Fault>,
+) {
+    let service = dice.index(services.len());
+    let from = dice.seconds(30, calm_from.as_secs() - 90);
+    for pod in 0..3 {
+        let at = from + dice.seconds(0, 30);
+        events.push((at, Event::Sicken { service, pod, share: 90, heals: None }));
+    }
+    let what = What::Lag(Kind::Pods, dice.seconds(25, 60));
+    faults.push(Fault { from, until: (from + Duration::from_secs(120)).min(calm_from), what, percent: 100 });
 }
 
 /// What must not last for ever, or would hide everything after it, is undone some time later.
 fn follow_up(dice: &mut Dice, at: Duration, event: &Event, events: &mut Vec<(Duration, Event)>) {
     let later = at + dice.seconds(20, 120);
+    if let Event::Edit { service, edit: Edit::Show(true) } = event {
+        events.push((later, Event::Edit { service: *service, edit: Edit::Show(false) }));
+    }
     match event {
         Event::Forget { service } | Event::Twin { service } => {
             let service = *service;
@@ -385,7 +416,7 @@ fn service(dice: &mut Dice, index: u64) -> ServicePlan {
     };
     let load = replicas as u64 * 10;
     // Now and then the rest cannot bear what cut pods leave to them.
-    let bears = if dice.happens(15) { 13 } else { 40 };
+    let bears = if dice.happens(35) { 13 } else { 40 };
     ServicePlan {
         namespace,
         name,
@@ -396,7 +427,9 @@ fn service(dice: &mut Dice, index: u64) -> ServicePlan {
         spec: spec(dice, namespace, name),
         load: (load, bears),
         born_sick: dice.pick(&[0, 0, 0, 10, 50]),
-        budget: dice.happens(20).then(|| replicas as u64 - 1),
+        budget: dice.happens(25).then(|| replicas as u64 - 1),
+        local: dice.happens(15),
+        neighbour: dice.happens(15),
     }
 }
 
@@ -405,9 +438,10 @@ fn spec(dice: &mut Dice, namespace: &str, name: &str) -> Value {
     let breakers: Vec<_> = (0..count).map(|i| breaker(dice, namespace, name, i)).collect();
     let mode = dice.pick(&["Active", "Active", "Active", "Active", "Active", "Active", "Active", "DryRun"]);
     let activator = json!({
-        "mode": dice.pick(&["periodic", "periodic", "retryAndKill", "retryAndKill", "retryAndPause"]),
+        "mode": dice.pick(&["periodic", "retryAndKill", "retryAndKill", "retryAndPause"]),
         "period": dice.pick(&[5, 10, 20]),
-        "maxRetryCount": dice.pick(&[0, 1, 2, 3]),
+        "maxRetryCount": dice.pick(&[0, 0, 1, 2]),
+        "maxKillsPerHour": dice.pick(&[1, 2, 4]),
     });
     let mut spec =
         json!({"service": name, "mode": mode, "breakers": breakers, "defaultActivator": activator});
@@ -489,7 +523,8 @@ fn event(dice: &mut Dice, services: usize) -> Event {
 }
 
 fn edit(dice: &mut Dice) -> Edit {
-    match dice.within(0, 6) {
+    match dice.within(0, 8) {
+        6 | 7 => Edit::Show(true),
         0 | 1 => Edit::Floor(dice.pick(&[10, 50, 80, 100])),
         2 => Edit::Mode("DryRun"),
         3 => Edit::Mode("Disabled"),

@@ -21,8 +21,6 @@ const STALE: Duration = Duration::from_secs(80);
 const UNDER_WAY: Duration = Duration::from_secs(20);
 /// A freeze is read with the next renewal of the Lease; the turn that began before may end.
 const FROZEN: Duration = Duration::from_secs(30);
-/// Evictions in an hour: the default, which no field changes yet.
-const KILLS: usize = 4;
 
 impl Sim {
     /// A cut, a pause or an eviction.
@@ -107,7 +105,7 @@ impl Sim {
             return Err(("G3 reach", "the Service does not hold the key".into()));
         }
         let rules = seen.rules(&resource.uid, now, GRACE);
-        let try_one = |rules: &&Rules| self.by_rules(who, ask, step, pod, rules, resource);
+        let try_one = |rules: &&Rules| self.by_rules((who, view), ask, step, pod, rules, resource);
         let outcomes: Vec<_> = rules.iter().map(try_one).collect();
         if let Some(fault) =
             outcomes.iter().find(|o| o.is_err()).filter(|_| outcomes.iter().all(Result::is_err))
@@ -126,7 +124,7 @@ impl Sim {
 
     fn by_rules(
         &self,
-        who: usize,
+        (who, view): (usize, &View),
         ask: &Ask,
         step: Step,
         pod: &Object,
@@ -143,9 +141,13 @@ impl Sim {
             }
             let name = ask.body["metadata"]["labels"]["kubervisor/strategy"].as_str().unwrap_or_default();
             let breaker = rules.breaker(name).ok_or(("G6 why", format!("no breaker is called {name}")))?;
+            if !breaker.enforced {
+                return Err(("G5 dry run", format!("{name} only shows what it would do")));
+            }
             explained(ask, resource)?;
             self.strikes(ask, pod)?;
             self.settled(pod, breaker)?;
+            self.no_storm(who, view, resource, rules, breaker)?;
             return self.evidence(who, pod, breaker);
         }
         let name = pod.labels.get("kubervisor/strategy").map(String::as_str).unwrap_or_default();
@@ -163,10 +165,10 @@ impl Sim {
         if told.is_none_or(|mut told| told.all(|t| t.rows.is_none())) {
             return Err(("G2 evidence", "its source gives no answer".into()));
         }
-        if step == Step::Evict { self.may_kill(pod, resource) } else { Ok(()) }
+        if step == Step::Evict { self.may_kill(pod, resource, breaker.kills) } else { Ok(()) }
     }
 
-    fn kill_faults(&self, pod: &Object, resource: &Object) -> Option<String> {
+    fn kill_faults(&self, pod: &Object, resource: &Object, most: usize) -> Option<String> {
         let stored = self.store.get(Kind::Resources, &resource.name)?;
         let kills = stored.value["status"]["kills"].as_array().into_iter().flatten();
         if !kills.into_iter().any(|kill| kill["uid"] == pod.uid.as_str()) {
@@ -176,14 +178,14 @@ impl Sim {
         let all = self.judge.kills.get(&resource.uid).map(Vec::as_slice).unwrap_or_default();
         let others: std::collections::BTreeSet<_> =
             all.iter().filter(|(_, at, uid)| *at >= hour && *uid != pod.uid).map(|(_, _, uid)| uid).collect();
-        (others.len() >= KILLS).then(|| format!("{} others were evicted within the hour", others.len()))
+        (others.len() >= most).then(|| format!("{} others were evicted within the hour", others.len()))
     }
 
-    fn may_kill(&self, pod: &Object, resource: &Object) -> Result<(), (&'static str, String)> {
+    fn may_kill(&self, pod: &Object, resource: &Object, most: usize) -> Result<(), (&'static str, String)> {
         if pod.owner() != Some("ReplicaSet") {
             return Err(("ladder", format!("nobody would replace a pod of {:?}", pod.owner())));
         }
-        self.kill_faults(pod, resource).map_or(Ok(()), |text| Err(("G7 kills", text)))
+        self.kill_faults(pod, resource, most).map_or(Ok(()), |text| Err(("G7 kills", text)))
     }
 
     fn told_of(&self, who: usize, breaker: &Breaker) -> Option<impl Iterator<Item = &Told>> {
@@ -276,6 +278,34 @@ impl Sim {
         if count > slots {
             self.violate("slots", format!("{count} pods come back within {held:?}, {slots} may"));
         }
+    }
+
+    /// Nothing is cut while most are bad by the last two answers of the same breaker.
+    fn no_storm(
+        &self,
+        who: usize,
+        view: &View,
+        resource: &Object,
+        rules: &Rules,
+        breaker: &Breaker,
+    ) -> Result<(), (&'static str, String)> {
+        let Some(service) = view.services.get(&(resource.name.0.clone(), rules.service.clone())) else {
+            return Ok(());
+        };
+        let all: Vec<_> = members(view, service).filter(|p| serves(p, service)).collect();
+        let told = self.judge.told.get(&(who, breaker.key.clone())).into_iter().flatten();
+        let share = |t: &Told| {
+            let rows = t.rows.as_ref().filter(|_| !t.partial)?;
+            let known: Vec<_> = all.iter().filter_map(|p| rows.get(&p.name.1)).filter(|s| **s != Said::Odd).collect();
+            let bad = known.iter().filter(|s| beyond(&breaker.rule, ***s)).count();
+            Some((bad, if breaker.rule == Rule::Named { all.len() } else { known.len() }))
+        };
+        let last: Vec<_> = told.rev().take(2).map(share).collect();
+        let rough = |s: &Option<(usize, usize)>| {
+            s.is_some_and(|(bad, of)| bad >= 3 && bad as u64 * 100 > of as u64 * (rules.storm + 20))
+        };
+        let storm = last.len() == 2 && last.iter().all(rough);
+        if storm { Err(("storm", format!("bad of known: {last:?}"))) } else { Ok(()) }
     }
 
     /// Only the mean is far away, dragged by others.
@@ -384,7 +414,7 @@ impl Sim {
     /// A cut that ends before the query's window is empty, although nobody needs the pod.
     fn early(&self, who: usize, pod: &Object, rules: &Rules) -> Option<String> {
         let (seen, now) = (&self.wires[who].seen, self.now());
-        let breaker = rules.breaker(pod.labels.get("kubervisor/strategy")?)?;
+        let breaker = rules.breaker(pod.labels.get("kubervisor/strategy")?).filter(|b| b.enforced)?;
         let at = *self.judge.cut_at.get(&pod.uid)?;
         let lasted = now.saturating_sub(at);
         let service = seen.now.services.get(&(pod.name.0.clone(), rules.service.clone()))?;

@@ -86,7 +86,7 @@ impl Sim {
             return;
         };
         let Some(pod) = self.store.get(Kind::Pods, &ask.full_name()).cloned() else { return };
-        let selects = |s: &&Arc<Object>| s.selects(&pod);
+        let selects = |s: &&Arc<Object>| s.selects(&pod) && !s.name.1.ends_with("-some");
         let Some(service) = self.store.all(Kind::Services).find(selects).cloned() else { return };
         let all: Vec<_> = self.store.all(Kind::Pods).filter(|p| service.selects(p)).collect();
         let serving: BTreeSet<_> =

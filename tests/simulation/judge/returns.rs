@@ -59,7 +59,7 @@ impl Sim {
     pub fn dark(&self) -> Vec<String> {
         let mut dark = Vec::new();
         for pod in self.store.all(Kind::Pods).filter(|p| p.ready() && !p.terminating) {
-            let service = self.store.all(Kind::Services).find(|s| s.selects(pod));
+            let service = self.store.all(Kind::Services).find(|s| s.selects(pod) && s.gated());
             if service.is_none_or(|s| s.reaches(pod)) || self.excused(pod) {
                 continue;
             }
