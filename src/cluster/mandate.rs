@@ -5,11 +5,11 @@
 //! his right ended, whatever he was about to do.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubervisor_core::gates::Gate;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Time since some moment, suspension included: CLOCK_BOOTTIME, or a simulator's.
 pub type BootClock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -66,10 +66,45 @@ struct Held {
     read: BTreeSet<Scope>,
 }
 
+/// What it is now, and who waits for a change of it. No `watch` channel: that one wakes its receivers in an order drawn
+/// by chance, and a replay must be exact.
+#[derive(Debug, Default)]
+struct Shared {
+    held: Mutex<Held>,
+    changed: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes everybody who waits, first come first served, where `change` says that something changed.
+    fn change(&self, change: impl FnOnce(&mut Held) -> bool) {
+        let changed = change(&mut self.lock());
+        if changed {
+            self.changed.notify_waiters();
+        }
+    }
+
+    async fn wait<T>(&self, wanted: impl Fn(&Held) -> Option<T>) -> T {
+        loop {
+            // Before the look: a change between the look and the wait would be missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let found = wanted(&self.lock());
+            match found {
+                Some(found) => return found,
+                None => changed.await,
+            }
+        }
+    }
+}
+
 /// A handle; cheap to clone.
 #[derive(Clone)]
 pub struct Mandate {
-    held: Arc<watch::Sender<Held>>,
+    held: Arc<Shared>,
     clock: BootClock,
 }
 
@@ -79,7 +114,10 @@ impl Mandate {
     pub fn unlimited() -> Self {
         let term = Term { epoch: None, first: true, number: 0 };
         let held = Held { term: Some(term), ..Held::default() };
-        Self { held: Arc::new(watch::Sender::new(held)), clock: Arc::new(|| Duration::ZERO) }
+        Self {
+            held: Arc::new(Shared { held: Mutex::new(held), changed: Notify::new() }),
+            clock: Arc::new(|| Duration::ZERO),
+        }
     }
 
     /// None until the lease loop gives it.
@@ -99,7 +137,7 @@ impl Mandate {
     /// # Errors
     /// Why not.
     pub fn may_write(&self) -> Result<Option<u64>, Withheld> {
-        self.holds(&self.held.borrow())
+        self.holds(&self.held.lock())
     }
 
     /// Whether traffic may be taken away from a pod of this namespace now.
@@ -107,7 +145,7 @@ impl Mandate {
     /// # Errors
     /// Why not.
     pub fn may_spend(&self, namespace: &str) -> Result<Option<u64>, Withheld> {
-        self.spends(&self.held.borrow(), namespace)
+        self.spends(&self.held.lock(), namespace)
     }
 
     fn holds(&self, held: &Held) -> Result<Option<u64>, Withheld> {
@@ -132,7 +170,7 @@ impl Mandate {
     /// What holds every act but returns in this namespace, where something does.
     #[must_use]
     pub fn gate(&self, namespace: &str) -> Option<Gate> {
-        let held = self.held.borrow();
+        let held = self.held.lock();
         match (self.spends(&held, namespace), &held.frozen) {
             (Ok(_), _) => None,
             (Err(Withheld::Frozen), Some(reason)) => {
@@ -145,30 +183,17 @@ impl Mandate {
 
     /// Waits until a term has begun.
     pub async fn begun(&self) -> Term {
-        let mut changes = self.held.subscribe();
-        loop {
-            if let Some(term) = changes.borrow_and_update().term {
-                return term;
-            }
-            // Fails only without a sender, and this is one.
-            let _ = changes.changed().await;
-        }
+        self.held.wait(|held| held.term).await
     }
 
     /// Waits until this term has ended.
     pub async fn ended(&self, term: Term) {
-        let mut changes = self.held.subscribe();
-        while changes.borrow_and_update().term == Some(term) {
-            let _ = changes.changed().await;
-        }
+        self.held.wait(|held| (held.term != Some(term)).then_some(())).await;
     }
 
     /// Waits until something may be written.
     pub async fn writable(&self) {
-        let mut changes = self.held.subscribe();
-        while self.holds(&changes.borrow_and_update()).is_err() {
-            let _ = changes.changed().await;
-        }
+        self.held.wait(|held| self.holds(held).ok()).await;
     }
 
     /// Waits until something may be written and no write of the former holder can land any more.
@@ -188,7 +213,7 @@ impl Mandate {
     pub(super) fn give(&self, given: Given) {
         let Given { epoch, first, until, cuts_from, frozen } = given;
         let now = self.now();
-        self.held.send_if_modified(|held| {
+        self.held.change(|held| {
             let lapsed = held.until.is_some_and(|until| now >= until);
             let same = held.term.is_some_and(|term| term.epoch == Some(epoch));
             if !same {
@@ -206,29 +231,25 @@ impl Mandate {
 
     /// Takes it: somebody else may act now.
     pub(super) fn take(&self) {
-        self.held.send_if_modified(|held| held.term.take().is_some());
+        self.held.change(|held| held.term.take().is_some());
     }
 
     /// The pods of this scope have been read since the term began.
     pub(super) fn has_read(&self, term: Term, scope: Scope) {
-        self.held.send_modify(|held| {
-            if held.term == Some(term) {
-                held.read.insert(scope);
-            }
-        });
+        self.held.change(|held| held.term == Some(term) && held.read.insert(scope));
     }
 
     /// Whether the wait for the former holder's writes is over.
     #[must_use]
     pub(super) fn wait_is_over(&self) -> bool {
-        let held = self.held.borrow();
+        let held = self.held.lock();
         held.term.is_some() && self.now() >= held.cuts_from
     }
 
     /// When that wait is over, on the boot clock.
     #[must_use]
     pub(super) fn cuts_from(&self) -> Duration {
-        self.held.borrow().cuts_from
+        self.held.lock().cuts_from
     }
 }
 
@@ -287,7 +308,7 @@ mod tests {
         assert_eq!(mandate.may_spend("orchard"), Err(Withheld::TooEarly));
         hand.store(105, Ordering::Relaxed);
         assert_eq!(mandate.may_spend("orchard"), Err(Withheld::Unread));
-        let term = mandate.held.borrow().term.unwrap();
+        let term = mandate.held.lock().term.unwrap();
         mandate.has_read(term, Some("orchard".into()));
         assert_eq!(mandate.may_spend("orchard"), Ok(Some(2)));
         assert_eq!(mandate.may_spend("meadow"), Err(Withheld::Unread));

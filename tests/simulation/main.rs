@@ -51,6 +51,8 @@ use script::script;
 
 /// Seeds that `make test` plays.
 const SEEDS: u64 = 200;
+/// Seeds that are played twice, in two processes.
+const TWICE: u64 = 10;
 /// A hunt ends when so many have failed.
 const FAILURES: usize = 20;
 
@@ -73,6 +75,31 @@ fn every_mutation_is_caught_by_a_checker() {
     assert_eq!(caught, mutants::ALL.len());
 }
 
+/// What another process tells of this seed, line by line: chance that a process draws at its start shows too.
+fn told_elsewhere(seed: u64) -> Vec<String> {
+    let mut play = std::process::Command::new(std::env::current_exe().unwrap());
+    play.args(["--exact", "every_seed_keeps_every_guarantee", "--nocapture"]);
+    play.env("SEED", seed.to_string()).env_remove("LIVE");
+    let told = String::from_utf8(play.output().unwrap().stdout).unwrap();
+    told.lines().skip_while(|line| !line.starts_with("story of")).skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..TWICE {
+        let here = played(seed);
+        let there = told_elsewhere(seed);
+        assert_eq!(here.lines().zip(&there).find(|(a, b)| a != b), None, "SEED={seed}");
+        assert!(there.len() >= here.lines().count(), "SEED={seed} was not played to its end");
+    }
+}
+
+/// The whole trace of a seed, and its hash.
+fn played(seed: u64) -> String {
+    let outcome = run(&script(seed), &plain());
+    format!("{}\nhash {:016x}", outcome.lines.join("\n"), outcome.hash)
+}
+
 /// `SEED=n` plays one story and prints it; `SEEDS=n` hunts through so many, and then every fault, action, gate and
 /// refusal must have been there often enough.
 #[test]
@@ -80,7 +107,7 @@ fn every_seed_keeps_every_guarantee() {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     if let Some(seed) = number("SEED") {
         let outcome = run(&script(seed), &plain());
-        println!("{}\nhash {:016x}", outcome.lines.join("\n"), outcome.hash);
+        println!("\nstory of {seed}\n{}\nhash {:016x}", outcome.lines.join("\n"), outcome.hash);
         assert!(outcome.violations.is_empty(), "{}", hunt::story(seed, &plain()));
     } else {
         let hunted = number("SEEDS");

@@ -296,7 +296,8 @@ impl Sim {
         let told = self.judge.told.get(&(who, breaker.key.clone())).into_iter().flatten();
         let share = |t: &Told| {
             let rows = t.rows.as_ref().filter(|_| !t.partial)?;
-            let known: Vec<_> = all.iter().filter_map(|p| rows.get(&p.name.1)).filter(|s| **s != Said::Odd).collect();
+            let known: Vec<_> =
+                all.iter().filter_map(|p| rows.get(&p.name.1)).filter(|s| **s != Said::Odd).collect();
             let bad = known.iter().filter(|s| beyond(&breaker.rule, ***s)).count();
             Some((bad, if breaker.rule == Rule::Named { all.len() } else { known.len() }))
         };
