@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::fleet::{Fleet, Member};
 use crate::policy::{BreakerPolicy, ServicePolicy, share};
+use crate::words;
 
 /// Members that must keep traffic, over a fleet of `n`: the strictest of the enforcing breakers, ratios rounded
 /// up.
@@ -57,10 +58,9 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// For status and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
+    words! {
+        /// For status and metrics.
+        pub fn as_str(self: &Self) -> WORDS {
             Self::Floor => "floor",
             Self::MaxCutRatio => "maxCutRatio",
             Self::MaxCutsPerPeriod => "maxCutsPerPeriod",

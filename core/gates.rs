@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::words;
+
 /// One reason. Those with a breaker hold only what that breaker wants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
@@ -77,27 +79,9 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// Every word of [`Gate::as_str`].
-    pub const WORDS: [&str; 13] = [
-        "StaleView",
-        "Conflict",
-        "InvalidSpec",
-        "Unchecked",
-        "NotActivated",
-        "DryRun",
-        "Held",
-        "Lease",
-        "ClusterStorm",
-        "Storm",
-        "Overload",
-        "LowCoverage",
-        "Blind",
-    ];
-
-    /// One word for conditions and metrics.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
+    words! {
+        /// One word for conditions and metrics.
+        pub fn as_str(self: &Self) -> WORDS {
             Self::StaleView { .. } => "StaleView",
             Self::Conflict { .. } => "Conflict",
             Self::InvalidSpec => "InvalidSpec",
@@ -237,27 +221,6 @@ impl fmt::Display for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_gate_has_its_word_among_the_words() {
-        let (breaker, name): (Arc<str>, Arc<str>) = ("b".into(), "n".into());
-        let all = [
-            Gate::StaleView { resource: "pods" },
-            Gate::Conflict { with: name.clone() },
-            Gate::InvalidSpec,
-            Gate::Unchecked { why: name.clone() },
-            Gate::NotActivated,
-            Gate::DryRun,
-            Gate::Held { reason: name, until: None },
-            Gate::Lease { why: breaker.clone() },
-            Gate::ClusterStorm { limit: 30 },
-            Gate::Storm { anomalous: 6, of: 9, limit: 50 },
-            Gate::Overload { until: Timestamp::UNIX_EPOCH },
-            Gate::LowCoverage { breaker: breaker.clone(), seen: 1, serving: 9 },
-            Gate::Blind { breaker },
-        ];
-        assert_eq!(all.map(|gate| gate.as_str()), Gate::WORDS);
-    }
 
     #[test]
     fn a_blind_breaker_holds_only_itself() {

@@ -25,6 +25,8 @@
 
 use std::time::Duration;
 
+mod words;
+
 pub mod activator;
 pub mod backoff;
 pub mod breaker;

@@ -16,6 +16,7 @@ use crate::policy::Confirm;
 use crate::suspects::Suspect;
 use crate::traffic::{Move, Strikes};
 use crate::verdict::Evidence;
+use crate::words;
 
 /// An eviction that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,10 +136,9 @@ pub enum RestoreReason {
 }
 
 impl RestoreReason {
-    /// For logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
+    words! {
+        /// For logs and metrics.
+        pub fn as_str(self: &Self) -> WORDS {
             Self::Due => "Due",
             Self::FloorRepair => "FloorRepair",
             Self::LadderHeld => "LadderHeld",
@@ -226,12 +226,9 @@ pub enum Why {
 }
 
 impl Why {
-    /// One word for metrics and logs.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Gate(gate) => gate.as_str(),
-            Self::Limit(limit, _) => limit.as_str(),
+    words! {
+        /// One word for metrics and logs.
+        pub fn as_str(self: &Self) -> WORDS {
             Self::Unconfirmed { .. } => "Unconfirmed",
             Self::Disruption(_) => "PodDisruptionBudget",
             Self::LastOnNode(_) => "LastOnNode",
@@ -249,6 +246,9 @@ impl Why {
             Self::KillInFlight => "KillInFlight",
             Self::NotReplaced(_) => "NotReplaced",
             Self::BelowFloor => "BelowFloor",
+        } else {
+            Self::Gate(gate) => gate.as_str(),
+            Self::Limit(limit, _) => limit.as_str(),
         }
     }
 }

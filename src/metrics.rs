@@ -311,7 +311,7 @@ impl Metrics {
         }
         inner.floor.get_or_create(&service(id)).set(report.budget.floor.into());
         inner.headroom.get_or_create(&service(id)).set(report.budget.headroom().0.into());
-        for gate in Gate::WORDS {
+        for &gate in Gate::WORDS {
             let on = report.gates.iter().any(|g| g.as_str() == gate);
             let labels = Held { namespace: namespace.clone(), name: name.clone(), gate };
             inner.held.get_or_create(&labels).set(i64::from(on));
@@ -356,7 +356,7 @@ impl Metrics {
             let labels = PodState { namespace: namespace.clone(), name: name.clone(), state };
             self.0.pods.remove(&labels);
         }
-        for gate in Gate::WORDS {
+        for &gate in Gate::WORDS {
             self.0.held.remove(&Held { namespace: namespace.clone(), name: name.clone(), gate });
         }
         for breaker in breakers {

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kubervisor::owner::Decide;
+use kubervisor_core::gates::Gate;
 
-use super::coverage::{ACTIONS, GATES, REFUSALS};
+use super::coverage::{actions, refusals};
 use super::drive::{Outcome, run};
 use super::script::{Event, Script, What, script};
 
@@ -80,15 +81,14 @@ impl Hunt {
     }
 
     /// Everything that has a name, how often it was there, and how often it must be: faults and actions 100 times,
-    /// gates entered and left 20 times, refusals once. `scale` is the share of a whole hunt of 1,000 seeds.
+    /// gates entered and left 20 times, refusals once.
     fn rows(&self) -> Vec<(String, u64, u64)> {
         let row = |what: &str, least| (what.to_owned(), self.of(what), least);
-        let mut rows: Vec<_> = Event::NAMES.iter().map(|name| row(name, 100)).collect();
-        rows.extend(What::NAMES.iter().map(|name| row(name, 100)));
-        rows.extend(ACTIONS.iter().map(|name| row(&format!("action {name}"), 100)));
-        rows.extend(GATES.iter().map(|name| row(&format!("entered {name}"), 20)));
-        rows.extend(GATES.iter().map(|name| row(&format!("left {name}"), 20)));
-        rows.extend(REFUSALS.iter().map(|name| row(&format!("refused {name}"), 1)));
+        let mut rows: Vec<_> = Event::NAMES.iter().chain(What::NAMES).map(|name| row(name, 100)).collect();
+        rows.extend(actions().map(|name| row(&name, 100)));
+        let both = |gate: &&str| [format!("entered {gate}"), format!("left {gate}")];
+        rows.extend(Gate::WORDS.iter().flat_map(both).map(|name| row(&name, 20)));
+        rows.extend(refusals().map(|name| row(&name, 1)));
         rows.push(row("late loss", 0));
         rows.push(row("eviction refused by a budget", 1));
         rows

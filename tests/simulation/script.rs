@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kubervisor_core::words;
 use serde_json::{Value, json};
 
 use super::chance::Dice;
@@ -152,9 +153,9 @@ pub enum Edit {
 }
 
 impl Event {
-    /// For the table.
-    pub fn name(&self) -> &'static str {
-        match self {
+    words! {
+        /// For the table.
+        pub fn name(self: &Self) -> NAMES {
             Self::Sicken { .. } => "a pod falls sick",
             Self::Crash { .. } => "a container crashes",
             Self::Drain { .. } => "pods are drained",
@@ -177,29 +178,6 @@ impl Event {
             Self::Kill { .. } => "the controller is killed",
         }
     }
-
-    pub const NAMES: [&str; 20] = [
-        "a pod falls sick",
-        "a container crashes",
-        "pods are drained",
-        "readiness flaps",
-        "a workload is scaled",
-        "a rollout runs",
-        "load surges",
-        "a person flips the label",
-        "marks are garbled",
-        "the spec is edited",
-        "the resource is deleted",
-        "the resource is made again",
-        "a second resource meets it",
-        "the selector's key comes or goes",
-        "the Service is deleted",
-        "the Service is made again",
-        "a person says what a pod may",
-        "a person freezes or thaws",
-        "the wall clock jumps",
-        "the controller is killed",
-    ];
 }
 
 /// Something wrong for a while.
@@ -248,8 +226,9 @@ pub enum What {
 }
 
 impl What {
-    pub fn name(self) -> &'static str {
-        match self {
+    words! {
+        /// For the table.
+        pub fn name(self: &Self) -> NAMES {
             Self::Lag(..) => "watch lags",
             Self::Lose(_) => "event lost",
             Self::Repeat(_) => "event repeated",
@@ -278,35 +257,6 @@ impl What {
             Self::SourceTwice => "source ambiguous",
         }
     }
-
-    pub const NAMES: [&str; 26] = [
-        "watch lags",
-        "event lost",
-        "event repeated",
-        "watch silent",
-        "watch broken off",
-        "version too old",
-        "list not streamed",
-        "write refused 409",
-        "write refused 410",
-        "write refused 422",
-        "write refused 429",
-        "write refused 500",
-        "write hangs, never done",
-        "write hangs, done late",
-        "answer lost",
-        "server slow",
-        "server away",
-        "source fails",
-        "source hangs",
-        "source partial",
-        "source empty",
-        "source with gaps",
-        "source NaN",
-        "source of another namespace",
-        "source lags",
-        "source ambiguous",
-    ];
 
     /// Whether it is between the controller and the API server.
     pub fn on_the_wire(self) -> bool {
