@@ -396,6 +396,10 @@ impl Cluster {
             }
             Event::Freeze { on } => freeze(*on, store, at),
             Event::Flip { .. } | Event::Garble { .. } | Event::Wish { .. } => self.hand(event, store, at),
+            Event::Unsay => {
+                self.unsay(store, at);
+                Some(String::new())
+            }
             Event::Kill { .. } => Some(String::new()),
             Event::Edit { service, .. }
             | Event::Forget { service }

@@ -29,11 +29,8 @@ use super::sim::{Shared, Wire};
 use super::source::Sources;
 use super::wire::Plug;
 
-/// Calm time after which nothing may be dark any more: a lost event is found with the next full list (12 minutes), and
-/// then the longest cut ends.
-const CALM_MAX: Duration = Duration::from_secs(3_000);
-/// Everything stands still for this long at the end.
-const REST: Duration = Duration::from_secs(60);
+/// In a calm world the last of what was bad leaves the longest window within this time.
+const CLEAN: Duration = Duration::from_secs(240);
 /// As by default.
 const LEASE: Duration = Duration::from_secs(15);
 /// Whatever happens, a run ends.
@@ -188,12 +185,12 @@ impl Stage {
 
     /// As `kubervisor run` does: first it stands for the Lease, then everything starts.
     fn start(&self, at: Duration) -> Process {
-        let who = {
+        let (who, cuts_per_minute) = {
             let mut sim = self.shared.lock();
             sim.wires.push(Wire { started: at, ..Wire::default() });
             let who = sim.wires.len() - 1;
             sim.tell(&format!("[{who}] starts"));
-            who
+            (who, CutsPerMinute::parse(sim.script.cuts_per_minute).unwrap_or_default())
         };
         let (stop, began) = (CancellationToken::new(), Instant::now());
         let (clock, plug) = (self.shared.clone(), Plug { shared: self.shared.clone(), who });
@@ -214,7 +211,7 @@ impl Stage {
             cache: Arc::new(Cache::default()),
             registry: Arc::new(Registry::default()),
             mandate,
-            brake: Brake::new(CutsPerMinute::default()),
+            brake: Brake::new(cuts_per_minute),
             metrics,
             defaults: Defaults::default(),
             dry_run: false,
@@ -232,13 +229,13 @@ impl Stage {
             return false;
         }
         let dark = sim.dark();
-        if at > calm_from + CALM_MAX {
+        if at > calm_from + CLEAN + sim.after_calm() + script.rest {
             let text = if dark.is_empty() { "writes do not end".into() } else { dark.join(", ") };
             sim.violate("G4 nobody dark", text);
             return true;
         }
         dark.is_empty()
-            && sim.judge.last_write + REST < at
+            && sim.judge.last_write + script.rest < at
             && self.replicas.iter().all(|r| r.process.is_some())
     }
 }

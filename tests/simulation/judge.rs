@@ -1,9 +1,23 @@
 //! The checkers. They see what an auditor would: the requests, the store, what was delivered to whom and what the
 //! sources said. Nothing here reads a struct of the controller's.
+//!
+//! | what must hold | checkers |
+//! |---|---|
+//! | the floor, by what was delivered and by what really serves; repaired at once | G1 floor, G1 true floor, G1 repair |
+//! | no cut and no kill without evidence | G2 evidence, settle, storm |
+//! | only pods that it governs, and none against a person's word | G3 reach, people |
+//! | each timed cut ends in its time; in the end nobody is dark | G4 return, G4 nobody dark |
+//! | dry run writes nothing | G5 dry run |
+//! | each act has its reason on the pod, and is told | G6 why |
+//! | whatever dies, no budget is spent twice | G7 crash, G7 kills, caps, strikes, ladder |
+//! | requests and cuts have a limit | G8 bounded, G8 brake |
+//! | a cut needs at least what the original asked for | G2 evidence, G9 least harm, short cut, slots |
+//! | one act a pod and tick; one controller writes | one act a pod, one leader |
 
 mod acts;
 mod floor;
 mod returns;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -36,6 +50,14 @@ pub struct Violation {
     pub text: String,
 }
 
+/// A cut that left a controller.
+struct Sent {
+    id: u64,
+    who: usize,
+    at: Duration,
+    uid: String,
+}
+
 /// What the checkers remember.
 #[derive(Default)]
 pub struct Judge {
@@ -45,6 +67,8 @@ pub struct Judge {
     served: BTreeMap<u64, (BTreeSet<String>, u64, u64)>,
     /// Cuts by resource: request, and when it was decided.
     cuts: BTreeMap<String, Vec<(u64, Duration)>>,
+    /// Cuts of all services that were not refused.
+    sent_cuts: Vec<Sent>,
     /// Cuts that were carried out.
     done: BTreeSet<u64>,
     /// Evictions by resource: when, and whom.
@@ -63,6 +87,8 @@ pub struct Judge {
     /// Since when a floor is not repaired, by controller and resource.
     short: BTreeMap<(usize, String), Duration>,
     minute: BTreeMap<usize, (u64, u64)>,
+    /// Events that are still to come.
+    owed: Vec<told::Owed>,
     pub last_write: Duration,
 }
 
@@ -173,6 +199,7 @@ impl Sim {
         }
         if definite {
             self.judge.returned.values_mut().for_each(|all| all.retain(|_, (back, _)| *back != id));
+            self.judge.sent_cuts.retain(|cut| cut.id != id);
             self.judge.cuts.values_mut().for_each(|cuts| cuts.retain(|(cut, _)| *cut != id));
             self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
         }
@@ -191,6 +218,7 @@ impl Sim {
     /// A second has gone by.
     pub fn check_second(&mut self) {
         self.check_returns();
+        self.check_told();
         let lease = self.store.all(Kind::Leases).next();
         let holder =
             lease.and_then(|lease| lease.value["spec"]["holderIdentity"].as_str().map(str::to_owned));

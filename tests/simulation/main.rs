@@ -31,6 +31,7 @@ mod object;
 #[path = "../stage/parts.rs"]
 mod parts;
 mod rules;
+mod scenes;
 mod script;
 mod seen;
 mod server;
@@ -63,16 +64,19 @@ fn plain() -> Decide {
 /// Each is a wrapper around the same tick; on the same seeds the bare one is green.
 #[test]
 fn every_mutation_is_caught_by_a_checker() {
-    let mut caught = 0;
+    let (mut caught, mut seeds) = (0, 0);
     for (name, decide) in mutants::ALL {
         let found = hunt::hunt(SEEDS, 1, &decide);
         let first = found.failed.iter().next();
         caught += usize::from(first.is_some());
+        seeds = seeds.max(found.failed.keys().max().map_or(SEEDS, |seed| seed + 1));
         let by = first.map_or("NOT CAUGHT".into(), |(seed, checker)| format!("{checker} (SEED={seed})"));
         println!("{name:<40} {by}");
     }
+    let bare = hunt::hunt(seeds, 1, &plain);
     println!("caught {caught} of {}", mutants::ALL.len());
-    assert_eq!(caught, mutants::ALL.len());
+    println!("the same {seeds} seeds without any: {} fail", bare.failed.len());
+    assert_eq!((caught, bare.failed.len()), (mutants::ALL.len(), 0));
 }
 
 /// What another process tells of this seed, line by line: chance that a process draws at its start shows too.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::chance::Dice;
 use super::object::Kind;
+use super::scenes;
 
 /// Everything about one run.
 #[derive(Debug, Clone)]
@@ -20,6 +21,10 @@ pub struct Script {
     pub calm_from: Duration,
     /// How many stand for the Lease.
     pub controllers: usize,
+    /// As `--max-cuts-per-minute`.
+    pub cuts_per_minute: &'static str,
+    /// Everything stands still for this long at the end.
+    pub rest: Duration,
 }
 
 /// A Service, its pods, and the KubervisorService over it.
@@ -126,6 +131,8 @@ pub enum Event {
         pod: usize,
         word: &'static str,
     },
+    /// All such words are taken back.
+    Unsay,
     /// The annotation on the Lease that holds everything but returns.
     Freeze {
         on: bool,
@@ -173,6 +180,7 @@ impl Event {
             Self::Unserve { .. } => "the Service is deleted",
             Self::Serve { .. } => "the Service is made again",
             Self::Wish { .. } => "a person says what a pod may",
+            Self::Unsay => "people take their word back",
             Self::Freeze { .. } => "a person freezes or thaws",
             Self::Jump { .. } => "the wall clock jumps",
             Self::Kill { .. } => "the controller is killed",
@@ -291,31 +299,15 @@ pub fn script(seed: u64) -> Script {
         }
     }
     let controllers = dice.pick(&[1, 1, 2]);
-    if dice.happens(25) {
-        blindfold(dice, &services, calm_from, &mut events, &mut faults);
+    let (cuts_per_minute, rest) = ("30,10%", Duration::from_secs(60));
+    let mut script = Script { seed, services, events, faults, calm_from, controllers, cuts_per_minute, rest };
+    if dice.happens(70) {
+        scenes::set(dice, &mut script);
     }
     let late = |event: &Event| matches!(event, Event::Sicken { .. });
-    events.retain(|(at, event)| *at < calm_from || !late(event));
-    events.sort_by_key(|(at, _)| *at);
-    Script { seed, services, events, faults, calm_from, controllers }
-}
-
-/// Pods fall sick one after the other, and the watch is too late to show what was cut of them.
-fn blindfold(
-    dice: &mut Dice,
-    services: &[ServicePlan],
-    calm_from: Duration,
-    events: &mut Vec<(Duration, Event)>,
-    faults: &mut Vec<Fault>,
-) {
-    let service = dice.index(services.len());
-    let from = dice.seconds(30, calm_from.as_secs() - 90);
-    for pod in 0..3 {
-        let at = from + dice.seconds(0, 30);
-        events.push((at, Event::Sicken { service, pod, share: 90, heals: None }));
-    }
-    let what = What::Lag(Kind::Pods, dice.seconds(25, 60));
-    faults.push(Fault { from, until: (from + Duration::from_secs(120)).min(calm_from), what, percent: 100 });
+    script.events.retain(|(at, event)| *at < script.calm_from || !late(event));
+    script.events.sort_by_key(|(at, _)| *at);
+    script
 }
 
 /// What must not last for ever, or would hide everything after it, is undone some time later.
@@ -341,6 +333,7 @@ fn follow_up(dice: &mut Dice, at: Duration, event: &Event, events: &mut Vec<(Dur
             }
         }
         Event::Key { service, on: false } => events.push((later, Event::Key { service: *service, on: true })),
+        Event::Wish { .. } => events.push((later, Event::Unsay)),
         Event::Freeze { on: true } => events.push((later, Event::Freeze { on: false })),
         Event::Unserve { service } => events.push((later, Event::Serve { service: *service })),
         Event::Edit { service, edit: Edit::Garbage } => {

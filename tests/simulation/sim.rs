@@ -15,6 +15,9 @@ use super::seen::Seen;
 use super::store::Store;
 use super::trace::Trace;
 
+/// What a lost event leaves behind is found with the next full list, 12 minutes later at most.
+pub const LISTED_AGAIN: Duration = Duration::from_secs(750);
+
 /// One controller, from its start to its end.
 #[derive(Default)]
 pub struct Wire {
@@ -117,9 +120,8 @@ impl Sim {
         let now = self.now();
         let ends = self.script.faults.iter().filter(|f| f.what.on_the_wire() && f.from <= now);
         let last = ends.map(|f| f.until).max().unwrap_or_default();
-        // What a lost event leaves behind is found with the next full list, 12 minutes later at most.
         let lost = self.script.faults.iter().filter(|f| matches!(f.what, What::Lose(_)) && f.from <= now);
-        let lost = lost.map(|f| f.until + Duration::from_secs(750)).max().unwrap_or_default();
+        let lost = lost.map(|f| f.until + LISTED_AGAIN).max().unwrap_or_default();
         now.saturating_sub(last.max(lost))
     }
 }

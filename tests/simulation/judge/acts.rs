@@ -12,13 +12,15 @@ use super::super::rules::{Breaker, Ladder, Mode, Rule, Rules};
 use super::super::seen::{Step, View};
 use super::super::sim::Sim;
 use super::super::source::{Said, Told};
-use super::GRACE;
 use super::floor::{members, serves};
+use super::{GRACE, Sent};
 
 /// A view is stale a minute after its last proof; the turn that began before may end.
 const STALE: Duration = Duration::from_secs(80);
 /// A write may leave this long after the answer that it was decided on.
 const UNDER_WAY: Duration = Duration::from_secs(20);
+/// Cuts count together for a minute, less what a request may take to leave.
+const BRAKE: Duration = Duration::from_millis(59_900);
 /// A freeze is read with the next renewal of the Lease; the turn that began before may end.
 const FROZEN: Duration = Duration::from_secs(30);
 
@@ -41,7 +43,7 @@ impl Sim {
         match (passed, faults.into_iter().next()) {
             (Some((resource, served)), _) => {
                 self.judge.served.insert(id, served);
-                self.note_spent(id, step, uid, &resource, ask);
+                self.note_spent((who, id), step, uid, &resource, ask);
             }
             (None, Some((checker, text))) => {
                 self.violate(checker, format!("[{who}] {} of {}: {text}", step.name(), ask.path));
@@ -50,10 +52,11 @@ impl Sim {
         }
     }
 
-    fn note_spent(&mut self, id: u64, step: Step, uid: &str, resource: &str, ask: &Ask) {
+    fn note_spent(&mut self, (who, id): (usize, u64), step: Step, uid: &str, resource: &str, ask: &Ask) {
         let now = self.now();
         if step == Step::Cut {
             let decided = self.decided(ask);
+            self.judge.sent_cuts.push(Sent { id, who, at: now, uid: uid.to_owned() });
             self.judge.cut_at.insert(uid.to_owned(), decided);
             // Out again, it is no longer watched.
             self.judge.returned.values_mut().for_each(|all| all.retain(|pod, _| *pod != uid));
@@ -107,13 +110,15 @@ impl Sim {
         let rules = seen.rules(&resource.uid, now, GRACE);
         let try_one = |rules: &&Rules| self.by_rules((who, view), ask, step, pod, rules, resource);
         let outcomes: Vec<_> = rules.iter().map(try_one).collect();
-        if let Some(fault) =
-            outcomes.iter().find(|o| o.is_err()).filter(|_| outcomes.iter().all(Result::is_err))
-        {
+        // The rules that hold now say best what is wrong.
+        if let Some(fault) = outcomes.last().filter(|_| outcomes.iter().all(Result::is_err)) {
             fault.clone()?;
         }
         if self.judge.frozen.is_some_and(|since| now.saturating_sub(since) > FROZEN) {
             return Err(("people", "everything is frozen".into()));
+        }
+        if step == Step::Cut {
+            self.brake(who, view)?;
         }
         if step == Step::Cut && !keeps_out(ask) {
             self.caps(who, view, resource, service, &rules, ask)?;
@@ -231,7 +236,13 @@ impl Sim {
         if recent.all(|t| t.rows.is_none() || t.partial) {
             return Err(("G2 evidence", format!("the source of {} gives no whole answer", breaker.name)));
         }
-        let drags = |t: &Told| self.dragged(t, pod, &breaker.rule);
+        let (seen, max) =
+            (&self.wires[who].seen, if let Rule::Deviation(max) = breaker.rule { max } else { 0.0 });
+        let governing = seen.governing(&seen.now, pod);
+        let serving: Vec<_> =
+            governing.iter().flat_map(|(_, service)| serving_names(&seen.now, service)).collect();
+        // Half of what is tolerated: the fleet was a little different when it was judged.
+        let drags = |t: &Told| near_median(t, &pod.name.1, max / 2.0, &serving);
         if self.told_of(who, breaker).is_some_and(|mut told| told.all(drags)) {
             return Err(("G9 least harm", "it is far from the mean only, not from the median".into()));
         }
@@ -292,14 +303,20 @@ impl Sim {
         let Some(service) = view.services.get(&(resource.name.0.clone(), rules.service.clone())) else {
             return Ok(());
         };
-        let all: Vec<_> = members(view, service).filter(|p| serves(p, service)).collect();
+        let names = serving_names(view, service);
         let told = self.judge.told.get(&(who, breaker.key.clone())).into_iter().flatten();
         let share = |t: &Told| {
             let rows = t.rows.as_ref().filter(|_| !t.partial)?;
             let known: Vec<_> =
-                all.iter().filter_map(|p| rows.get(&p.name.1)).filter(|s| **s != Said::Odd).collect();
-            let bad = known.iter().filter(|s| beyond(&breaker.rule, ***s)).count();
-            Some((bad, if breaker.rule == Rule::Named { all.len() } else { known.len() }))
+                names.iter().filter_map(|n| rows.get(*n)).filter(|s| **s != Said::Odd).collect();
+            let near = |name: &str| match breaker.rule {
+                Rule::Deviation(max) => near_median(t, name, max, &names),
+                Rule::Share(_) | Rule::Named => false,
+            };
+            let bad =
+                names.iter().filter(|n| rows.get(**n).is_some_and(|s| beyond(&breaker.rule, *s)) && !near(n));
+            let bad = bad.count();
+            Some((bad, if breaker.rule == Rule::Named { names.len() } else { known.len() }))
         };
         let last: Vec<_> = told.rev().take(2).map(share).collect();
         let rough = |s: &Option<(usize, usize)>| {
@@ -307,17 +324,6 @@ impl Sim {
         };
         let storm = last.len() == 2 && last.iter().all(rough);
         if storm { Err(("storm", format!("bad of known: {last:?}"))) } else { Ok(()) }
-    }
-
-    /// Only the mean is far away, dragged by others.
-    fn dragged(&self, told: &Told, pod: &Object, rule: &Rule) -> bool {
-        let (Rule::Deviation(max), Some(rows)) = (rule, &told.rows) else { return false };
-        let mut values: Vec<_> =
-            rows.values().filter_map(|s| if let Said::Value(v) = s { Some(*v) } else { None }).collect();
-        values.sort_by(f64::total_cmp);
-        let Some(Said::Value(own)) = rows.get(&pod.name.1) else { return false };
-        let median = values[values.len() / 2];
-        (own / median - 1.0).abs() * 100.0 < max * 0.5
     }
 
     /// Strikes grow with each cut, but for those after a repair, and what is forgiven for health.
@@ -331,6 +337,27 @@ impl Sim {
             return Err(("strikes", format!("{count} after {}", pod.strikes())));
         }
         Ok(())
+    }
+
+    /// G8: cuts of all services within a minute.
+    fn brake(&self, who: usize, view: &View) -> Result<(), (&'static str, String)> {
+        let now = self.now();
+        // A successor knows those cuts of others that still stand on a pod, by a clock that nobody moved.
+        let blurred = self.judge.jumped.is_some_and(|at| at + Duration::from_secs(60) > now);
+        let stands = |uid: &str| !blurred && view.pod(uid).is_some_and(|pod| pod.timed_cut());
+        let counts = |s: &&Sent| s.at + BRAKE > now && (s.who == who || stands(&s.uid));
+        let sent = self.judge.sent_cuts.iter().filter(counts).count() as u64;
+        let pods = view.pods.len() as u64;
+        let limit = |part: &str| match part.strip_suffix('%') {
+            Some(percent) => (pods * percent.parse().unwrap_or(0) / 100).max(5),
+            None => part.parse().unwrap_or(0),
+        };
+        let most = self.script.cuts_per_minute.split(',').map(limit).min().unwrap_or(0);
+        if sent < most {
+            Ok(())
+        } else {
+            Err(("G8 brake", format!("{sent} cuts within a minute, {most} may be")))
+        }
     }
 
     /// maxCutRatio and maxCutsPerPeriod.
@@ -457,6 +484,10 @@ impl Sim {
     }
 }
 
+fn serving_names<'a>(view: &'a View, service: &'a Object) -> Vec<&'a str> {
+    members(view, service).filter(|p| serves(p, service)).map(|p| p.name.1.as_str()).collect()
+}
+
 /// A cut that a person asks for.
 fn keeps_out(ask: &Ask) -> bool {
     ask.body["metadata"]["labels"]["kubervisor/strategy"].is_null()
@@ -469,6 +500,16 @@ fn softened(rule: &Rule) -> Rule {
         Rule::Deviation(max) => Rule::Deviation(max * 0.75),
         Rule::Named => Rule::Named,
     }
+}
+
+/// Only the mean is far away, dragged by others: the value is within the limit of the median of those that serve.
+fn near_median(told: &Told, pod: &str, max: f64, serving: &[&str]) -> bool {
+    let Some(rows) = &told.rows else { return false };
+    let value = |name: &str| if let Some(Said::Value(v)) = rows.get(name) { Some(*v) } else { None };
+    let mut values: Vec<_> = serving.iter().filter_map(|name| value(name)).collect();
+    values.sort_by(f64::total_cmp);
+    let median = values.get(values.len() / 2);
+    value(pod).zip(median).is_some_and(|(own, median)| (own / median - 1.0).abs() * 100.0 < max)
 }
 
 /// The original's rule.

@@ -82,6 +82,7 @@ impl Sim {
         if step == Step::Cut {
             self.judge.done.insert(id);
         }
+        self.owe(who, step, &uid);
         let Some((served, floor, counted)) = self.judge.served.remove(&id).filter(|_| step.spends()) else {
             return;
         };

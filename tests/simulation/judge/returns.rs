@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::object::{Kind, Object};
 use super::super::rules::{Mode, Rules};
-use super::super::sim::Sim;
+use super::super::script::What;
+use super::super::sim::{LISTED_AGAIN, Sim};
 
 impl Sim {
     /// Counts the calm seconds that each pod has been out.
@@ -35,6 +36,15 @@ impl Sim {
                 self.violate("G4 return", format!("{} has been out for {seconds} calm seconds", pod.name.1));
             }
         }
+    }
+
+    /// Calm time after which nothing may be dark any more: a lost event is found with the next full list, and then the
+    /// longest cut ends.
+    pub fn after_calm(&self) -> Duration {
+        let plans = self.script.services.iter().filter_map(|plan| Rules::read(&plan.spec));
+        let longest = plans.map(|rules| rules.longest_cut()).max().unwrap_or_default();
+        let lost = self.script.faults.iter().any(|f| matches!(f.what, What::Lose(_)));
+        longest + if lost { LISTED_AGAIN } else { Duration::ZERO }
     }
 
     /// The longest time that this pod may be out.
