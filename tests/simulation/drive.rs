@@ -18,6 +18,7 @@ use kubervisor::cluster::scope::Scope;
 use kubervisor::metrics::Metrics;
 use kubervisor::owner::Decide;
 use kubervisor::turn::{Outside, Turn};
+use kubervisor_core::gates::Gate;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +26,14 @@ use super::cluster::stamp;
 use super::coverage;
 use super::judge::Violation;
 use super::script::{Event, Script};
-use super::sim::{Shared, Wire};
+use super::sim::{Shared, Sim, Wire};
 use super::source::Sources;
 use super::wire::Plug;
 
 /// In a calm world the last of what was bad leaves the longest window within this time.
 const CLEAN: Duration = Duration::from_secs(240);
+/// New cuts are held for ten minutes after an overload, and for five after the brake.
+const OUTLASTS: Duration = Duration::from_secs(660);
 /// As by default.
 const LEASE: Duration = Duration::from_secs(15);
 /// Whatever happens, a run ends.
@@ -229,14 +232,24 @@ impl Stage {
             return false;
         }
         let dark = sim.dark();
-        if at > calm_from + CLEAN + sim.after_calm() + script.rest {
+        if at > calm_from + CLEAN + sim.after_calm() + sim.rest() {
             let text = if dark.is_empty() { "writes do not end".into() } else { dark.join(", ") };
             sim.violate("G4 nobody dark", text);
             return true;
         }
         dark.is_empty()
-            && sim.judge.last_write + script.rest < at
+            && sim.judge.last_write.max(calm_from) + sim.rest() < at
             && self.replicas.iter().all(|r| r.process.is_some())
+    }
+}
+
+impl Sim {
+    /// How long everything stands still at the end: gates that outlast what they were for are seen to end.
+    fn rest(&self) -> Duration {
+        let outlasting =
+            [Gate::Overload { until: jiff::Timestamp::UNIX_EPOCH }, Gate::ClusterStorm { limit: 0 }];
+        let was = |gate: &Gate| self.counts.contains_key(&format!("entered {}", gate.as_str()));
+        if outlasting.iter().any(was) { self.script.rest.max(OUTLASTS) } else { self.script.rest }
     }
 }
 
@@ -268,8 +281,12 @@ fn watched(shared: &Shared, who: usize, decide: &Decide) -> Decide {
         let mut sim = shared.lock();
         let mut gates = gates.lock().unwrap_or_else(PoisonError::into_inner);
         let former = gates.entry(input.seed).or_default();
+        let known = former.clone();
         for what in coverage::of(&plan, former) {
             sim.count(&what);
+        }
+        if *former != known {
+            sim.tell(&format!("[{who}] is held by: {}", Vec::from_iter(former.iter().copied()).join(", ")));
         }
         if !plan.actions.is_empty() {
             let acts: Vec<_> =

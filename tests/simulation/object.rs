@@ -102,6 +102,12 @@ impl Object {
         conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
     }
 
+    /// Of a pod: when condition Ready came last.
+    pub fn ready_since(&self) -> Option<&str> {
+        let conditions = self.value["status"]["conditions"].as_array()?;
+        conditions.iter().find(|c| c["type"] == "Ready")?["lastTransitionTime"].as_str()
+    }
+
     /// Of a pod: it will never run again.
     pub fn finished(&self) -> bool {
         matches!(self.value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))

@@ -10,7 +10,7 @@ use super::script::{Edit, Event, Fault, Script, What, Workload};
 
 /// Time that a scene has before all is calm.
 const LENGTH: u64 = 200;
-/// New cuts are held for ten minutes after an overload, and for five after the brake.
+/// A strike is forgiven after five minutes of health, of which not every second counts.
 const LONG_REST: Duration = Duration::from_secs(660);
 
 /// Puts one scene into the story.
@@ -31,7 +31,7 @@ pub fn set(dice: &mut Dice, script: &mut Script) {
         6 => scene.wishes(),
         7 => scene.guarded(),
         8 => scene.braked(),
-        9 => scene.rollout(),
+        9 => scene.paused(),
         _ => scene.long_health(),
     }
 }
@@ -61,8 +61,10 @@ impl Scene<'_> {
         plan.replicas = usize::try_from(self.dice.within(7, 12)).unwrap_or(8);
         plan.load = (plan.replicas as u64 * 10, 40);
         (plan.key, plan.workload) = (true, Workload::ReplicaSet);
+        (plan.budget, plan.local, plan.neighbour) = (None, false, false);
         plan.spec["mode"] = json!("Active");
-        plan.spec["limits"]["maxCutRatio"] = json!(50);
+        plan.spec["limits"] = json!({"maxCutRatio": 50, "maxCutsPerPeriod": 2});
+        plan.spec["breakers"].as_array_mut().into_iter().for_each(|breakers| breakers.truncate(1));
         let breaker = &mut plan.spec["breakers"][0];
         let metric = format!("{}_{}", plan.namespace, plan.name);
         breaker["customService"] = Value::Null;
@@ -73,6 +75,7 @@ impl Scene<'_> {
         });
         breaker["minPodsAvailableRatio"] = json!(50);
         breaker["minPodsAvailableCount"] = Value::Null;
+        breaker["confirm"] = Value::Null;
     }
 
     fn floor(&mut self, percent: u64) {
@@ -136,8 +139,8 @@ impl Scene<'_> {
     /// A breaker that has cut pods only shows from then on.
     fn shown(&mut self) {
         let service = self.service;
-        self.sick(2, None);
-        self.at(40, 110, Event::Edit { service, edit: Edit::Show(true) });
+        self.sick(3, None);
+        self.at(50, 90, Event::Edit { service, edit: Edit::Show(true) });
         self.at(150, LENGTH, Event::Edit { service, edit: Edit::Show(false) });
     }
 
@@ -146,7 +149,6 @@ impl Scene<'_> {
         let plan = &mut self.script.services[self.service];
         plan.load.1 = 10;
         plan.spec["limits"]["maxAnomalousRatio"] = json!(40);
-        self.script.rest = LONG_REST;
         let heals = self.dice.seconds(60, 120);
         self.sick(1, Some(heals));
     }
@@ -177,7 +179,6 @@ impl Scene<'_> {
     /// More pods fall sick at once than may be cut over all services.
     fn braked(&mut self) {
         self.script.cuts_per_minute = self.dice.pick(&["1", "2", "2,50%"]);
-        self.script.rest = LONG_REST / 2;
         for service in 0..self.script.services.len() {
             self.script.services[service].spec["limits"]["maxCutsPerPeriod"] = json!(3);
             self.service = service;
@@ -185,10 +186,10 @@ impl Scene<'_> {
         }
     }
 
-    /// What is rolled out is sick.
-    fn rollout(&mut self) {
-        let service = self.service;
-        self.at(0, 20, Event::Rollout { service, sick: 60 });
+    /// Pods that no retry helps are kept for people.
+    fn paused(&mut self) {
+        self.ladder("retryAndPause");
+        self.sick(3, None);
     }
 
     /// A pod that was cut is healthy for so long that it is forgiven.

@@ -301,7 +301,7 @@ pub fn script(seed: u64) -> Script {
     let controllers = dice.pick(&[1, 1, 2]);
     let (cuts_per_minute, rest) = ("30,10%", Duration::from_secs(60));
     let mut script = Script { seed, services, events, faults, calm_from, controllers, cuts_per_minute, rest };
-    if dice.happens(70) {
+    if dice.happens(80) {
         scenes::set(dice, &mut script);
     }
     let late = |event: &Event| matches!(event, Event::Sicken { .. });

@@ -241,12 +241,26 @@ impl Sim {
         let governing = seen.governing(&seen.now, pod);
         let serving: Vec<_> =
             governing.iter().flat_map(|(_, service)| serving_names(&seen.now, service)).collect();
+        // Whoever is too young to be compared shifts the median: nobody outside knows by how much.
+        let young = |name: &&str| {
+            let pod = seen.now.pods.get(&(pod.name.0.clone(), (*name).to_owned()));
+            pod.is_none_or(|pod| self.ready_for(pod) < breaker.range + breaker.scrape + UNDER_WAY * 2)
+        };
+        let all_grown = !serving.iter().any(young);
         // Half of what is tolerated: the fleet was a little different when it was judged.
         let drags = |t: &Told| near_median(t, &pod.name.1, max / 2.0, &serving);
-        if self.told_of(who, breaker).is_some_and(|mut told| told.all(drags)) {
-            return Err(("G9 least harm", "it is far from the mean only, not from the median".into()));
+        if all_grown && self.told_of(who, breaker).is_some_and(|mut told| told.all(drags)) {
+            let last = told.back().and_then(|t| t.rows.as_ref());
+            let text = format!("it is far from the mean only, not from the median: {last:?} of {serving:?}");
+            return Err(("G9 least harm", text));
         }
         Ok(())
+    }
+
+    /// How long a pod has been Ready.
+    fn ready_for(&self, pod: &Object) -> Duration {
+        let at = pod.ready_since().and_then(|at| at.parse::<jiff::Timestamp>().ok()).unwrap_or_default();
+        Duration::try_from(stamp(self.now()).duration_since(at)).unwrap_or_default()
     }
 
     /// What was measured before a restore, or just after it, says nothing yet.
