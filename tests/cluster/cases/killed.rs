@@ -81,6 +81,7 @@ async fn killed_twenty_times_between_the_record_of_an_eviction_and_the_eviction_
     let writes = shop.pod_writes().await;
     let evictions: Vec<_> = writes.iter().filter(|w| w.step == Step::Evict && w.accepted()).collect();
     let pods: BTreeSet<_> = evictions.iter().map(|w| &w.pod).collect();
+    println!("{SIGKILLS} SIGKILLs, {} evictions of {} pods, cap {CAP}", evictions.len(), pods.len());
     assert_eq!((evictions.len(), pods.len()), (CAP, CAP), "{evictions:?}");
 }
 

@@ -239,7 +239,7 @@ async fn a_statefulsets_new_pod_is_not_cut_for_what_the_old_one_of_its_name_did(
     let old = shop.uid("pear-2").await;
     let rule = json!({"scrapeInterval": 1, "discreteValueOutOfList": {
         "prometheusService": orchard.address(), "key": "code", "podNamekey": "pod", "goodValues": ["200"],
-        "promQL": "sum by (code, namespace, pod) (increase(answers_total[20s]))", "tolerance": 20,
+        "promQL": "sum by (code, namespace, pod) (increase(answers_total[20s]))",
     }, "activator": {"mode": "retryAndKill", "period": 1, "maxRetryCount": 0}});
     let mut spec = unlimited(&[breaker("errors", &rule)]);
     spec["killStatefulSetPods"] = json!(true);
