@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{fleet_of_open, policy_of};
     use crate::fleet::{DisruptionBudget, Neighbour};
+    use proptest::prelude::*;
 
     fn refusals(fleet: &Fleet, disruption: Disruption, spent: &[usize]) -> Vec<Option<&'static str>> {
         let limits = Limits { disruption, ..policy_of(vec![]).limits };
@@ -142,5 +143,40 @@ mod tests {
         fleet.local = true;
         assert_eq!(refusals(&fleet, Disruption::Always, &[]), [None, None, Some("LastOnNode")]);
         assert_eq!(refusals(&fleet, Disruption::Always, &[0])[1], Some("LastOnNode"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_spending_leaves_a_budget_a_neighbour_or_a_node_with_too_little(
+            order in Just((0_usize..6).collect::<Vec<_>>()).prop_shuffle(),
+            (spare, serving, local) in (-1_i64..4, 0_u32..4, any::<bool>()),
+            (covered, shared) in (0_u32..64, 0_u32..64),
+            nodes in proptest::collection::vec(0_usize..3, 6),
+        ) {
+            let chosen = |bits: u32| (0..6_u32).filter(|i| bits >> i & 1 == 1).collect::<Vec<_>>();
+            let mut fleet = fleet_of_open(6);
+            fleet.members.iter_mut().zip(&nodes).for_each(|(m, n)| m.node = Some(format!("n{n}").into()));
+            fleet.local = local;
+            fleet.disruptions = vec![DisruptionBudget { name: "b".into(), spare, members: chosen(covered) }];
+            fleet.neighbours = vec![Neighbour { service: "n".into(), serving, members: chosen(shared) }];
+            let limits = policy_of(vec![]).limits;
+            let mut left = Elsewhere::of(&fleet, &limits);
+            let mut spent = Vec::new();
+            for i in order {
+                if left.refusal(&fleet.members[i]).is_none() {
+                    left.spend(&fleet.members[i]);
+                    spent.push(i);
+                }
+            }
+            let within = |bits: u32| spent.iter().filter(|i| bits >> **i & 1 == 1).count();
+            let (of_budget, of_neighbour) = (within(covered), within(shared));
+            prop_assert!(of_budget == 0 || i64::try_from(of_budget).unwrap() <= spare);
+            prop_assert!(of_neighbour == 0 || u32::try_from(of_neighbour).unwrap() < serving);
+            for node in 0..3 {
+                let on = |i: &&usize| nodes[**i] == node;
+                let all = nodes.iter().filter(|n| **n == node).count();
+                prop_assert!(!local || all == 0 || spent.iter().filter(on).count() < all);
+            }
+        }
     }
 }

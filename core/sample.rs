@@ -100,6 +100,7 @@ fn order(row: &Row) -> (Option<&str>, &str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn row(namespace: Option<&str>, pod: &str, key: &str) -> Row {
         Row {
@@ -131,5 +132,28 @@ mod tests {
         assert_eq!(Reading::of(f64::NAN), Reading::NotANumber);
         assert_eq!(Reading::of(f64::NEG_INFINITY), Reading::Infinite);
         assert_eq!(Reading::of(-1.5), Reading::Number(-1.5));
+    }
+
+    proptest! {
+        #[test]
+        fn the_rows_of_a_pod_are_those_that_name_its_namespace_or_else_those_that_name_none(
+            rows in proptest::collection::vec((0_usize..3, 0_usize..3, 0_usize..3), 0..20),
+        ) {
+            let spaces = [None, Some("north"), Some("south")];
+            let (pods, keys) = (["p", "p-1", "q"], ["x", "y", "z"]);
+            let rows: Vec<_> = rows.iter().map(|(n, p, k)| row(spaces[*n], pods[*p], keys[*k])).collect();
+            let samples = Samples::new(rows.clone(), false);
+            for pod in pods {
+                let of = |space: Option<&str>| {
+                    let own = rows.iter().filter(|r| r.namespace.as_deref() == space && &*r.pod == pod);
+                    let mut keys: Vec<_> = own.map(|r| r.key.clone()).collect();
+                    keys.sort();
+                    keys
+                };
+                let wanted = Some(of(Some("north"))).filter(|own| !own.is_empty()).unwrap_or_else(|| of(None));
+                let found: Vec<_> = samples.of("north", pod).iter().map(|r| r.key.clone()).collect();
+                prop_assert_eq!(found, wanted);
+            }
+        }
     }
 }

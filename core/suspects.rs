@@ -91,6 +91,7 @@ pub(crate) fn rolled_out(fleet: &Fleet) -> Option<&Arc<str>> {
 mod tests {
     use super::*;
     use crate::fixtures::{at, fleet_of, open};
+    use proptest::prelude::*;
 
     fn pod(name: &str, revision: &str, node: &str) -> Member {
         Member { revision: Some(revision.into()), node: Some(node.into()), ..open(name) }
@@ -121,5 +122,28 @@ mod tests {
         let fleet = fleet_of(vec![pod("a", "old", "n"), young.clone()]);
         assert_eq!(rolled_out(&fleet).map(|r| &**r), Some("new"));
         assert_eq!(rolled_out(&fleet_of(vec![young])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_suspect_is_shared_by_two_anomalous_pods_or_more_and_by_no_healthy_one(
+            pods in proptest::collection::vec((0_usize..3, 0_usize..3, 0_usize..3), 0..9),
+        ) {
+            let word = |n: usize| ["a", "b", "c"][n];
+            let member = |(i, (r, n, _)): (usize, &(usize, usize, usize))| pod(&i.to_string(), word(*r), word(*n));
+            let fleet = fleet_of(pods.iter().enumerate().map(member).collect());
+            let health = |m: &Member| match pods[m.name.parse::<usize>().unwrap()].2 {
+                0 => Health::Anomalous,
+                1 => Health::Healthy,
+                _ => Health::Unknown,
+            };
+            for suspect in suspects(&fleet, health) {
+                let shares = |m: &&Member| value(suspect.kind, m) == Some(&suspect.value);
+                let of = |wanted| fleet.members.iter().filter(shares).filter(|m| health(m) == wanted).count();
+                prop_assert!(of(Health::Anomalous) >= 2 && of(Health::Healthy) == 0);
+                prop_assert_eq!(suspect.pods as usize, of(Health::Anomalous));
+                prop_assert!(fleet.members.iter().any(|m| !shares(&m)), "what all share says nothing");
+            }
+        }
     }
 }

@@ -182,6 +182,7 @@ impl Strikes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_drawn_moves_are_allowed() {
@@ -211,5 +212,26 @@ mod tests {
         assert_eq!((after.0.get(""), after.total()), (None, 3));
         let own = Strikes(BTreeMap::from([("errors".into(), 1)]));
         assert_eq!((next(&own, "errors"), next(&own, "latency")), (Some(Strikes::default()), None));
+    }
+
+    proptest! {
+        #[test]
+        fn a_strike_more_or_less_is_exactly_one_and_no_other_breakers(
+            counts in proptest::collection::vec(0_u32..4, 4),
+        ) {
+            let names = ["", "errors", "latency", "gone"];
+            let strikes = Strikes(names.iter().zip(counts).map(|(name, k)| (Arc::from(*name), k)).collect());
+            let more = strikes.plus_one(&"errors".into());
+            prop_assert_eq!((more.total(), more.of("errors")), (strikes.total() + 1, strikes.of("errors") + 1));
+            prop_assert_eq!(more.0.get("latency"), strikes.0.get("latency"));
+            let known = |name: &str| ["errors", "latency"].contains(&name);
+            match strikes.minus_one("errors", known) {
+                Some(less) => {
+                    prop_assert_eq!(less.total() + 1, strikes.total());
+                    prop_assert_eq!(less.0.get("latency"), strikes.0.get("latency"));
+                }
+                None => prop_assert_eq!(strikes.total(), strikes.0["latency"], "nothing was there to forgive"),
+            }
+        }
     }
 }

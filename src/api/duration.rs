@@ -99,6 +99,7 @@ impl JsonSchema for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn length(value: Value) -> Result<Std, String> {
@@ -131,5 +132,18 @@ mod tests {
         }
         assert!(length(json!(1e300)).is_err());
         assert!(length(json!("53w")).unwrap_err().contains("longer than a year"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_length_is_what_was_written_and_never_more_than_a_year(
+            seconds in prop_oneof![any::<f64>(), 0.0..40_000_000.0], text in "[0-9]{0,12}[a-zA-Z ]{0,4}|\\PC{0,9}",
+        ) {
+            let fits = (0.0..=LONGEST.as_secs_f64()).contains(&seconds);
+            let length = Duration(serde_json::json!(seconds)).length();
+            prop_assert_eq!(length.is_ok(), fits);
+            prop_assert!(length.is_err() || (length.unwrap().as_secs_f64() - seconds).abs() < 1e-6);
+            prop_assert!(!Duration(serde_json::json!(text)).length().is_ok_and(|l| l > LONGEST));
+        }
     }
 }

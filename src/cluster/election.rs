@@ -247,6 +247,7 @@ fn after(epoch: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TIMING: Timing = Timing { duration: Duration::from_secs(30) };
 
@@ -379,6 +380,66 @@ mod tests {
             assert!(timing.valid_for() + timing.look_every() < timing.duration);
             assert!(timing.renew_every() * 3 < timing.valid_for());
             assert!(timing.look_every() <= at(1));
+        }
+    }
+
+    const NEVER: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
+
+    /// A Lease, two who stand for it, and the time in which each may take traffic away.
+    struct Race {
+        lease: Option<Record>,
+        who: [Election; 2],
+        may: [(Duration, Duration); 2],
+        version: u64,
+    }
+
+    impl Race {
+        /// One of them looks, and its write is accepted or lost on the way back.
+        fn turn(&mut self, i: usize, now: Duration, answered: bool) {
+            let next = self.who[i].looked(self.lease.as_ref(), now);
+            if !self.who[i].holds() {
+                self.may[i] = NEVER;
+            }
+            let Next::Write(order) = next else { return };
+            self.version += 1;
+            self.lease = Some(Record {
+                version: self.version.to_string(),
+                holder: self.who[i].identity().into(),
+                duration: TIMING.duration,
+                epoch: order.epoch,
+                renewed: self.version.to_string(),
+                freeze: None,
+            });
+            if answered {
+                self.who[i].accepted(&order);
+                self.may[i] = (order.cuts_from, now + TIMING.valid_for());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_candidates_may_ever_take_traffic_away_at_one_time(
+            turns in proptest::collection::vec((0_usize..2, 0_u64..40, 0_u32..10), 1..60),
+        ) {
+            let new = |name: &str| Election::new(name.into(), TIMING, false);
+            let mut race =
+                Race { lease: None, who: [new("plum"), new("pear")], may: [NEVER, NEVER], version: 0 };
+            let mut now = at(100);
+            for (i, pause, luck) in turns {
+                now += at(pause);
+                // Whoever has not seen this holder cannot wait for it once the Lease is deleted: for him it never was.
+                let same = |r: &Record, l: &Record| (&r.holder, r.epoch) == (&l.holder, l.epoch);
+                let seen = |e: &Election, l| e.holds() || e.foreign.as_ref().is_some_and(|(r, _)| same(r, l));
+                let known = race.lease.as_ref().is_some_and(|l| race.who.iter().all(|e| seen(e, l)));
+                if luck == 0 && known {
+                    race.lease = None;
+                }
+                race.turn(i, now, luck > 2);
+                let [(a_from, a_until), (b_from, b_until)] = race.may;
+                let both = a_from.max(b_from) < a_until.min(b_until);
+                prop_assert!(!both, "{:?}", race.may);
+            }
         }
     }
 }

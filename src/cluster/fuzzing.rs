@@ -1,6 +1,7 @@
 //! What the API server tells of objects that others write: for `crate::fuzzing`.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,11 @@ pub(crate) fn cluster_objects(text: &[u8]) {
 /// Keeps every member out that the floor of two can spare.
 fn send(cache: &Arc<Cache>) {
     let Some(view) = cache.view("orchard", "k1") else { return };
+    // An API server gives no uid twice.
+    let uids: BTreeSet<_> = view.fleet.members.iter().map(|m| &m.uid).collect();
+    if uids.len() < view.fleet.members.len() {
+        return;
+    }
     let serving = || cache.view("orchard", "k1").map_or(0, |view| view.fleet.count(Member::serving));
     for member in &view.fleet.members {
         let (before, serves) = (serving(), member.serving());
@@ -92,8 +98,10 @@ pub(crate) fn lease(text: &[u8]) {
     for line in text.split(|byte| *byte == b'\n') {
         let found = serde_json::from_slice::<Lease>(line).ok().map(record);
         let others = found.as_ref().filter(|found| !found.holder.is_empty() && found.holder != "plum");
-        if others.is_some() && others != sign.0.as_ref() {
-            sign = (others.cloned(), now);
+        // Its version and notes are no sign of life.
+        let shown = others.map(|o| (o.holder.clone(), o.epoch, o.renewed.clone()));
+        if shown.is_some() && shown != sign.0 {
+            sign = (shown, now);
         }
         if let Next::Write(order) = election.looked(found.as_ref(), now) {
             assert!(i32::try_from(order.epoch).is_ok(), "no Lease can hold epoch {}", order.epoch);

@@ -176,6 +176,7 @@ fn error(text: &str, why: Why) -> EndpointError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn url(text: &str) -> String {
         Endpoint::parse(text).map(|e| e.as_str().to_owned()).unwrap_or_else(|e| e.to_string())
@@ -243,5 +244,18 @@ mod tests {
         assert_eq!(ip("2852039166").as_deref(), Some("169.254.169.254"));
         assert_eq!(ip("[::ffff:7f00:1]:9090").as_deref(), Some("::ffff:127.0.0.1"));
         assert_eq!(ip("prometheus"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_an_address_reads_back_as_itself_whatever_was_written(
+            text in "(https?://)?[a-z0-9.:@%\\[\\]-]{1,20}(:[0-9]{1,6})?(/[a-z?#%.]{0,8})?|\\PC{0,30}",
+        ) {
+            for read in [Endpoint::parse, Endpoint::parse_page] {
+                let Ok(endpoint) = read(&text) else { continue };
+                prop_assert_eq!(read(endpoint.as_str()), Ok(endpoint.clone()));
+                prop_assert!(!endpoint.host_and_port().0.is_empty() && endpoint.host_and_port().1 > 0);
+            }
+        }
     }
 }

@@ -161,6 +161,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn names(body: &str) -> Result<Vec<String>, SourceError> {
         let name = |row: Row| format!("{}/{}", row.namespace.as_deref().unwrap_or("?"), row.pod);
@@ -209,5 +210,24 @@ mod tests {
             |n: usize| format!(r#"{{"items":[{}]}}"#, vec![r#"{"metadata":{"name":"p"}}"#; n].join(","));
         assert_eq!(names(&body(3)).unwrap().len(), 3);
         assert_eq!(names(&body(4)), Err(SourceError::TooManySeries { limit: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_read_as_it_was_written(pods in proptest::collection::vec(("\\PC{0,9}", "\\PC{0,9}"), 0..4)) {
+            let item = |(name, namespace): &(String, String)| {
+                serde_json::json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"name": "other"}})
+            };
+            let body = serde_json::json!({"items": pods.iter().map(item).collect::<Vec<_>>()}).to_string();
+            let rows = parse(body.as_bytes(), 3).unwrap();
+            let read: Vec<_> =
+                rows.iter().map(|r| (r.pod.to_string(), r.namespace.as_deref().unwrap_or("").to_owned())).collect();
+            prop_assert_eq!(read, pods);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse(&body, 3);
+        }
     }
 }

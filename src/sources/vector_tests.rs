@@ -216,3 +216,31 @@ fn the_namespace_is_read_from_the_label_that_is_asked_for() {
     let rows = parse(body, Wanted { namespace: "exported_namespace", ..WANTED }).unwrap().rows;
     assert_eq!(rows[0].namespace.as_deref(), Some("shop"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn every_series_is_read_as_it_was_written(
+        series in proptest::collection::vec(("\\PC{1,9}", "\\PC{0,9}", proptest::num::f64::NORMAL), 0..6),
+    ) {
+        let one = |(pod, code, value): &(String, String, f64)| {
+            let metric = serde_json::json!({"pod": pod, "code": code, "job": "x"});
+            serde_json::json!({"metric": metric, "value": [1, value.to_string()]})
+        };
+        let result: Vec<_> = series.iter().map(one).collect();
+        let data = serde_json::json!({"resultType": "vector", "result": result});
+        let body = serde_json::json!({"status": "success", "data": data}).to_string();
+        let wanted = Wanted { pod: "pod", namespace: "namespace", key: Some("code"), max_series: 6 };
+        let rows = parse(body.as_bytes(), wanted).unwrap().rows;
+        proptest::prop_assert_eq!(rows.len(), series.len());
+        for (row, (pod, code, value)) in rows.iter().zip(&series) {
+            proptest::prop_assert_eq!((&*row.pod, row.key.as_deref().unwrap_or("")), (&**pod, &**code));
+            proptest::prop_assert_eq!(row.reading, Reading::of(*value));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+        let wanted = Wanted { pod: "pod", namespace: "namespace", key: None, max_series: 6 };
+        let _ = parse(&body, wanted);
+    }
+}
