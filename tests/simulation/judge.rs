@@ -197,11 +197,13 @@ impl Sim {
             write.resolved |= definite || write.step == Step::Label;
             write.unknown |= unknown;
         }
+        if code.is_none_or(|code| code >= 400) {
+            self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
+        }
         if definite {
             self.judge.returned.values_mut().for_each(|all| all.retain(|_, (back, _)| *back != id));
             self.judge.sent_cuts.retain(|cut| cut.id != id);
             self.judge.cuts.values_mut().for_each(|cuts| cuts.retain(|(cut, _)| *cut != id));
-            self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
         }
     }
 

@@ -77,6 +77,10 @@ impl Sim {
 
     /// A request has been carried out: what really serves is never below the floor unless others were lost meanwhile.
     pub fn executed(&mut self, who: usize, id: u64, ask: &Ask, code: u16) {
+        if code >= 300 {
+            // Also where nobody is left to hear it.
+            self.judge.kills.values_mut().for_each(|kills| kills.retain(|(kill, ..)| *kill != id));
+        }
         let Some(step) = ask.step().filter(|_| code < 300) else { return };
         let uid = ask.aim().0;
         if step == Step::Cut {
