@@ -462,8 +462,9 @@ impl Sim {
         let service = seen.now.services.get(&(pod.name.0.clone(), rules.service.clone()))?;
         let all: Vec<_> = members(&seen.now, service).collect();
         let serving = all.iter().filter(|p| serves(p, service) && !seen.spending(&p.uid)).count() as u64;
-        // A restart knows only the wall clock, which may have been moved.
-        let moved = self.judge.jumped.is_some_and(|jump| jump > at) && self.wires[who].started > at;
+        // Who took over knows only the wall clock, which may have been moved.
+        let later = self.wires[who].holds.is_none_or(|since| since > at);
+        let moved = self.judge.jumped.is_some_and(|jump| jump > at) && later;
         let garbled = pod.notes.get("kubervisor.k8s.io/restore-at").is_none_or(|t| t.starts_with("9999"));
         let needed = serving < rules.floor(all.len() as u64);
         let early = pod.timed_cut() && lasted + Duration::from_secs(1) < breaker.shortest();
