@@ -150,6 +150,8 @@ fn check_url(url: &Url) -> Result<(), Why> {
         _ if url.host_str().is_none_or(str::is_empty) => Err(Why::Host),
         _ if url.port() == Some(0) => Err(Why::Port),
         _ if url.fragment().is_some() => Err(Why::Fragment),
+        // Normalised, each sign of another alphabet is several.
+        _ if url.as_str().len() > MAX_LENGTH => Err(Why::TooLong),
         _ => Ok(()),
     }
 }
@@ -244,6 +246,13 @@ mod tests {
         assert_eq!(ip("2852039166").as_deref(), Some("169.254.169.254"));
         assert_eq!(ip("[::ffff:7f00:1]:9090").as_deref(), Some("::ffff:127.0.0.1"));
         assert_eq!(ip("prometheus"), None);
+    }
+
+    #[test]
+    fn an_address_that_is_too_long_only_once_it_is_normalised_is_refused_too() {
+        let text = |signs: usize| format!("prom.test/{}", "é".repeat(signs));
+        assert!(Endpoint::parse_page(&text(300)).is_ok() && text(400).len() < MAX_LENGTH);
+        assert_eq!(Endpoint::parse_page(&text(400)).unwrap_err().why, Why::TooLong);
     }
 
     proptest! {
