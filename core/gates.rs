@@ -203,11 +203,13 @@ impl fmt::Display for Gate {
             Self::Held { reason, until: Some(until) } => write!(f, "held until {until}: {reason}"),
             Self::Storm { anomalous, of, limit } => write!(
                 f,
-                "{anomalous} of {of} pods are anomalous or cut, more than {limit} %: cutting cannot mend what all share"
+                "more than {limit} % of the pods were anomalous or cut at once (now {anomalous} of {of}), and cutting cannot \
+                 mend what all share"
             ),
             Self::Overload { until } => write!(
                 f,
-                "pods that were healthy failed under the load of those that were cut: nothing new is cut until {until}"
+                "pods that were healthy failed, or may have failed, under the load of those that were cut: nothing new is cut \
+                 until {until}"
             ),
             Self::LowCoverage { breaker, seen, serving } => write!(
                 f,

@@ -17,6 +17,8 @@ pub(crate) struct Weather {
     pub(crate) anomalous: u32,
     /// Members with a known verdict, and timed cuts.
     pub(crate) of: u32,
+    /// Timed cuts, which are in both.
+    pub(crate) cut: u32,
     /// Percent; above it, storm.
     pub(crate) limit: u32,
     /// Nobody can say: a source is broken.
@@ -28,6 +30,12 @@ impl Weather {
     fn rough(self) -> bool {
         let share = u64::from(self.anomalous) * 100 > u64::from(self.of) * u64::from(self.limit);
         self.anomalous >= 2 && share
+    }
+
+    /// Cuts alone are no storm: a source that says nothing of those that serve, as none does right after a start, would
+    /// make one of any two.
+    fn begins(self) -> bool {
+        self.rough() && self.anomalous > self.cut
     }
 }
 
@@ -72,7 +80,11 @@ impl Storm {
                 std::mem::replace(self, Self { quiet_until: self.quiet_until, ..Self::default() }).rages;
             return if raged { Change::Ended } else { Change::None };
         }
-        if weather.rough() {
+        // Without a cut it was none of ours.
+        if weather.cut == 0 && self.ours.is_none() {
+            self.ours = Some(false);
+        }
+        if if self.rages { weather.rough() } else { weather.begins() } {
             self.calm_since = None;
             let began = !std::mem::replace(&mut self.rages, true);
             if began || induced {
@@ -118,7 +130,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn weather(anomalous: u32, of: u32) -> Weather {
-        Weather { anomalous, of, limit: 50, unseen: false }
+        Weather { anomalous, of, cut: 0, limit: 50, unseen: false }
     }
 
     fn run(storm: &mut Storm, second: u32, anomalous: u32) -> Change {
@@ -129,6 +141,29 @@ mod tests {
     fn more_than_half_is_a_storm_and_half_is_none() {
         assert!(!weather(5, 10).rough() && weather(6, 10).rough());
         assert!(!weather(1, 1).rough(), "a single pod is no storm");
+    }
+
+    #[test]
+    fn two_cuts_of_two_known_pods_are_no_storm_and_end_none() {
+        let cuts = Weather { cut: 2, ..weather(2, 2) };
+        let mut storm = Storm::default();
+        assert_eq!(storm.observe(cuts, SECOND, false, SECOND), Change::None);
+        run(&mut storm, 2, 9);
+        for second in 3..200 {
+            assert_eq!(storm.observe(cuts, SECOND, false, SECOND * second), Change::None);
+        }
+        assert!(storm.rages());
+    }
+
+    #[test]
+    fn a_storm_that_began_under_an_earlier_process_may_be_ours_only_where_something_is_cut() {
+        for (cut, quiet) in [(0, false), (1, true)] {
+            let mut storm = Storm::resumed(true, false, SECOND);
+            for second in 1..70 {
+                storm.observe(Weather { cut, ..weather(cut, 10) }, SECOND, false, SECOND * second);
+            }
+            assert_eq!((storm.rages(), storm.quiet(SECOND * 70).is_some()), (false, quiet));
+        }
     }
 
     #[test]

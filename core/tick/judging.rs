@@ -179,10 +179,10 @@ pub(super) fn look_out(input: &Input<'_>, memory: &mut Memory) {
 }
 
 fn weather(input: &Input<'_>, memory: &Memory) -> Weather {
-    let (mut anomalous, mut of) = (0, 0);
+    let (mut anomalous, mut of, mut cut) = (0, 0, 0);
     for member in &input.fleet.members {
         if timed_lately(input, memory, member) {
-            (anomalous, of) = (anomalous + 1, of + 1);
+            (anomalous, of, cut) = (anomalous + 1, of + 1, cut + 1);
         } else if member.serving() {
             let health = health(input, memory, member);
             anomalous += u32::from(health == Health::Anomalous);
@@ -190,7 +190,7 @@ fn weather(input: &Input<'_>, memory: &Memory) -> Weather {
         }
     }
     let unseen = input.policy.enforcing().filter_map(|b| memory.breakers.get(&b.name)).any(Known::blind);
-    Weather { anomalous, of, limit: input.policy.limits.max_anomalous_percent, unseen }
+    Weather { anomalous, of, cut, limit: input.policy.limits.max_anomalous_percent, unseen }
 }
 
 /// Out by a cut of ours that is no older than its activator lets cuts last.

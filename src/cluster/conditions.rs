@@ -34,7 +34,7 @@ pub(super) fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Conditi
     let inert = facts.report.and_then(|r| r.inert.clone());
     let labels = match facts.unlabelled {
         0 => "every member carries the label".to_owned(),
-        n => format!("{n} members lack the label kubervisor/traffic"),
+        n => format!("{n} members lack the label kubervisor/traffic, or it is none of yes, no and pause"),
     };
     let rows = [
         ("Running", facts.evaluating(), running, String::new()),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kubervisor_core::fleet::{Fleet, Member, Neighbour};
-use kubervisor_core::traffic::Traffic;
 
 use super::cache::Cache;
 use super::disruptions;
@@ -12,7 +11,7 @@ use super::index::{Governor, Namespace, Pod, Service, State};
 use super::labels::LabelSet;
 use super::marked::{Marked, marked};
 use super::within::{Within, traffic_of};
-use crate::api::key;
+use crate::api::{TrafficLabel, key};
 
 /// What one KubervisorService sees.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub struct View {
     pub conflict: Option<Arc<str>>,
     /// Members that an older KubervisorService reaches too, by uid: their returns are its.
     pub elders: BTreeSet<Arc<str>>,
-    /// Members whose label is missing.
+    /// Members whose label is missing, or has a value that is none of ours.
     pub unlabelled: usize,
     /// Why each cut member is out, in words, by pod name.
     pub why: Vec<(Arc<str>, Box<str>)>,
@@ -111,7 +110,8 @@ impl Cache {
             return Some(View::without_pods(seen));
         };
         let fleet = fleet(&state, ns, namespace, &governor.service, service);
-        let unlabelled = fleet.members.iter().filter(|m| m.traffic == Traffic::Unlabelled).count();
+        let unread = |pod: &Pod| matches!(pod.traffic, TrafficLabel::Absent | TrafficLabel::Odd);
+        let unlabelled = ns.matching(&service.selector).filter(|(_, pod)| unread(pod)).count();
         let why = |(name, pod): (&Arc<str>, &Pod)| {
             pod.marks.as_ref()?.why.clone().map(|why| (Arc::clone(name), why))
         };
@@ -281,7 +281,10 @@ mod tests {
         let mut bare = pod("pear-0", 8, "yes");
         bare.metadata.labels.remove("kubervisor/traffic");
         cache.pods(None).apply(bare);
-        assert_eq!(cache.view("orchard", "k1").unwrap().fleet.members[0].traffic, Traffic::CutByHand);
+        assert_eq!(
+            cache.view("orchard", "k1").unwrap().fleet.members[0].traffic,
+            kubervisor_core::traffic::Traffic::CutByHand
+        );
         assert!(cache.take_unlabelled(9, |_| true).is_empty());
     }
 

@@ -6,6 +6,9 @@ use kubervisor_core::fleet::Member;
 use super::breaker::Answers;
 use crate::cluster::snapshot::View;
 
+const NO_MEMBER: &str = "no series names a pod of this Service: is the pod's name in the label pod (or podNamekey), and is \
+     the label namespace, where there is one, the pod's?";
+
 /// Why an answer is of little use, behind the word for its outcome.
 pub(super) fn doubt_of(
     detector: Option<&Detector>,
@@ -15,6 +18,9 @@ pub(super) fn doubt_of(
     let (samples, activity) = (&answers.values.samples, answers.activity.as_ref());
     if samples.partial || activity.is_some_and(|activity| activity.samples.partial) {
         return Some(("Partial", "the source warned that its answer is incomplete: it is no reason to cut"));
+    }
+    if samples.is_empty() && answers.values.dropped > 0 {
+        return Some(("NoMember", NO_MEMBER));
     }
     // A custom service that names nobody says that all is well.
     if samples.is_empty() && detector != Some(&Detector::Custom) {
@@ -28,11 +34,7 @@ pub(super) fn doubt_of(
         if detector == Some(&Detector::Custom) {
             return None;
         }
-        return Some((
-            "NoMember",
-            "no series names a pod of this Service: is the pod's name in the label pod (or podNamekey), and is the \
-             label namespace, where there is one, the pod's?",
-        ));
+        return Some(("NoMember", NO_MEMBER));
     }
     if activity.is_some_and(|activity| activity.samples.is_empty()) {
         return Some((
@@ -69,9 +71,12 @@ mod tests {
             key: None,
             reading: Reading::Number(1.0),
         };
-        let samples = Samples::new(series.iter().map(row).collect(), false);
+        let named = series.iter().filter(|(_, pod)| !pod.is_empty());
+        let samples = Samples::new(named.map(row).collect(), false);
         let now = Instant::now();
-        let answer = Answer { samples, asked_at: now, answered_at: now, dropped: 0, warnings: Vec::new() };
+        // As the parser does with a series that names no pod.
+        let dropped = series.iter().filter(|(_, pod)| pod.is_empty()).count();
+        let answer = Answer { samples, asked_at: now, answered_at: now, dropped, warnings: Vec::new() };
         let answers = Answers { values: Arc::new(answer), activity: None };
         let view = orchard(pods).view("orchard", "k1").unwrap();
         doubt_of(Some(detector), &answers, &view).map(|(word, _)| word)
@@ -84,6 +89,11 @@ mod tests {
         assert_eq!(word(&RANGE, 2, &[(Some("meadow"), "pear-0"), (None, "plum-0")]), Some("NoMember"));
         assert_eq!(word(&RANGE, 2, &[(Some("orchard"), "pear-1"), (None, "plum-0")]), None);
         assert_eq!(word(&RANGE, 0, &[(None, "plum-0")]), None, "of an empty fleet nobody can say");
+        assert_eq!(
+            word(&RANGE, 2, &[(None, "")]),
+            Some("NoMember"),
+            "a series without a pod is not no series"
+        );
     }
 
     #[test]

@@ -35,7 +35,9 @@ impl Owner {
             Known::Looked(looked) if !looked.faults.is_empty() => gates.push(Gate::InvalidSpec),
             Known::Looked(_) => {}
         }
-        if (self.spec.parsed.is_err() || self.query_refused()) && !gates.contains(&Gate::InvalidSpec) {
+        if (self.spec.parsed.is_err() || self.refused_queries().next().is_some())
+            && !gates.contains(&Gate::InvalidSpec)
+        {
             gates.push(Gate::InvalidSpec);
         }
         if view.service == (ServiceView::Usable { activated: false }) {

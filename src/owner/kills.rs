@@ -24,6 +24,8 @@ struct Record {
     pod: Arc<str>,
     /// When this process first knew of it.
     known: Duration,
+    /// The same of an earlier try whose fate nobody knows, such as one of an earlier process.
+    before: Option<(Timestamp, Duration)>,
 }
 
 impl Kills {
@@ -31,7 +33,7 @@ impl Kills {
     pub(super) fn stored(rows: &[KillStatus], now: Duration) -> Self {
         let record = |row: &KillStatus| {
             let kill = Kill { uid: Arc::from(row.uid.as_str()), at: row.at.parse().ok()? };
-            Some(Record { kill, pod: Arc::from(row.pod.as_str()), known: now })
+            Some(Record { kill, pod: Arc::from(row.pod.as_str()), known: now, before: None })
         };
         Self(rows.iter().filter_map(record).collect())
     }
@@ -39,19 +41,29 @@ impl Kills {
     /// With one more, for this pod only once: a record of the same pod was a try that did not come through.
     pub(super) fn with(&self, action: &Action, at: Timestamp, now: Duration) -> Self {
         let mut records = self.0.clone();
+        let earlier = records.iter().find(|r| r.kill.uid == action.uid);
+        let before = earlier.map(|r| r.before.unwrap_or((r.kill.at, r.known)));
         records.retain(|r| r.kill.uid != action.uid);
         // As it will be read back: in whole seconds.
         let at = stamp(at).parse().unwrap_or(at);
         let kill = Kill { uid: Arc::clone(&action.uid), at };
-        records.push(Record { kill, pod: Arc::clone(&action.pod), known: now });
+        records.push(Record { kill, pod: Arc::clone(&action.pod), known: now, before });
         let excess = records.len().saturating_sub(KILLS_MAX);
         records.drain(..excess);
         Self(records)
     }
 
-    /// Without this pod: the server has said that it was not evicted.
+    /// Without the last try of this pod: the server has said that it was not carried out. It has not said so of an
+    /// earlier one, which stays recorded.
     pub(super) fn refused(&mut self, uid: &str) {
-        self.0.retain(|r| *r.kill.uid != *uid);
+        let Some(at) = self.0.iter().position(|r| *r.kill.uid == *uid) else { return };
+        let record = &mut self.0[at];
+        match record.before.take() {
+            Some((at, known)) => (record.kill.at, record.known) = (at, known),
+            None => {
+                self.0.remove(at);
+            }
+        }
     }
 
     pub(super) fn forget_old(&mut self, now: Duration) {
@@ -119,6 +131,19 @@ mod tests {
         kills.refused("uid-1");
         let left: Vec<_> = kills.rows().into_iter().map(|row| row.pod).collect();
         assert_eq!(left, ["pear-0", "pear-2"]);
+    }
+
+    #[test]
+    fn a_refusal_says_nothing_of_an_earlier_try_that_an_earlier_process_may_have_sent() {
+        let stored = Kills::default().with(&evict(1), at(0), Duration::ZERO);
+        let mut kills = Kills::stored(&stored.rows(), Duration::from_secs(9));
+        for second in [20, 30] {
+            kills = kills.with(&evict(1), at(second), Duration::from_secs(30));
+            kills.refused("uid-1");
+            assert_eq!(kills.rows(), stored.rows());
+        }
+        kills.forget_old(Duration::from_mins(62));
+        assert!(kills.rows().is_empty());
     }
 
     #[test]

@@ -404,9 +404,11 @@ impl Owner {
         }
     }
 
-    /// The server itself says that a query is wrong: as good as a fault of the spec.
-    fn query_refused(&self) -> bool {
-        self.failing.values().any(SourceError::permanent)
+    /// The server itself says that a query is wrong: as good as a fault of the spec. A query that is only tried, by a
+    /// breaker in dry run beside others, stops none of them.
+    fn refused_queries(&self) -> impl Iterator<Item = (&Arc<str>, &SourceError)> {
+        let carried_out = |name: &str| self.policy.breaker(name).is_none_or(|b| b.enforced);
+        self.failing.iter().filter(move |(name, error)| error.permanent() && carried_out(name))
     }
 
     /// Where the object stood when it was last seen or written.

@@ -185,7 +185,7 @@ impl Owner {
             Ok(_) => Vec::new(),
             Err(errors) => errors.to_vec(),
         };
-        let refused = self.failing.iter().filter(|(_, e)| e.permanent());
+        let refused = self.refused_queries();
         errors.extend(refused.map(|(breaker, e)| format!("spec.breakers[{breaker}]: {e}")));
         if let Known::Looked(looked) = self.checked.known() {
             errors.extend(looked.faults.iter().cloned());

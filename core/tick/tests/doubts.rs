@@ -89,8 +89,18 @@ fn a_storm_is_not_over_because_the_process_is_another_one() {
     scene.memory = Memory::resumed(10, Some("Storm"), scene.wait(5).now);
     assert_eq!(held(&bad(&mut scene, 3)), ["Storm", "Blind"]);
     assert_eq!(held(&bad(scene.wait(5), 0)), ["Storm"]);
-    // It may have been of our making: so long, nothing new is cut.
-    assert_eq!(held(&bad(scene.wait(60), 1)), ["Overload"]);
+    assert!(held(&bad(scene.wait(60), 1)).is_empty());
+}
+
+#[test]
+fn pods_that_are_cut_are_no_storm_before_a_new_process_has_heard_of_the_others() {
+    let mut scene = guarded(10);
+    let plan = bad(&mut scene, 2);
+    scene.carry_out(&plan);
+    scene.memory = Memory::resumed(10, None, scene.wait(1).now);
+    assert!(held(&scene.tick()).is_empty() && held(&bad(scene.wait(1), 2)).is_empty());
+    scene.memory.forget_breaker("errors");
+    assert!(held(&scene.tick()).is_empty(), "nor after an edit of the detector");
 }
 
 #[test]
