@@ -69,7 +69,7 @@ pub struct Judge {
     cuts: BTreeMap<String, Vec<(u64, Duration)>>,
     /// Cuts of all services that were not refused.
     sent_cuts: Vec<Sent>,
-    /// Cuts that were carried out.
+    /// Cuts and evictions that were carried out.
     done: BTreeSet<u64>,
     /// Evictions by resource: when, and whom.
     kills: BTreeMap<String, Vec<(u64, Duration, String)>>,

@@ -170,10 +170,10 @@ impl Sim {
         if told.is_none_or(|mut told| told.all(|t| t.rows.is_none())) {
             return Err(("G2 evidence", "its source gives no answer".into()));
         }
-        if step == Step::Evict { self.may_kill(pod, resource, breaker.kills) } else { Ok(()) }
+        if step == Step::Evict { self.may_kill(who, pod, resource, breaker.kills) } else { Ok(()) }
     }
 
-    fn kill_faults(&self, pod: &Object, resource: &Object, most: usize) -> Option<String> {
+    fn kill_faults(&self, who: usize, pod: &Object, resource: &Object, most: usize) -> Option<String> {
         let stored = self.store.get(Kind::Resources, &resource.name)?;
         let kills = stored.value["status"]["kills"].as_array().into_iter().flatten();
         if !kills.into_iter().any(|kill| kill["uid"] == pod.uid.as_str()) {
@@ -181,16 +181,25 @@ impl Sim {
         }
         let hour = self.now().saturating_sub(Duration::from_secs(3_590));
         let all = self.judge.kills.get(&resource.uid).map(Vec::as_slice).unwrap_or_default();
-        let others: std::collections::BTreeSet<_> =
-            all.iter().filter(|(_, at, uid)| *at >= hour && *uid != pod.uid).map(|(_, _, uid)| uid).collect();
+        // What a dead process sent and nobody carried out has never been.
+        let open = |id: &u64| self.wires[who].seen.writes.iter().any(|w| w.id == *id);
+        let real = |id: &u64| self.judge.done.contains(id) || open(id);
+        let others = all.iter().filter(|(id, at, uid)| *at >= hour && *uid != pod.uid && real(id));
+        let others: std::collections::BTreeSet<_> = others.map(|(_, _, uid)| uid).collect();
         (others.len() >= most).then(|| format!("{} others were evicted within the hour", others.len()))
     }
 
-    fn may_kill(&self, pod: &Object, resource: &Object, most: usize) -> Result<(), (&'static str, String)> {
+    fn may_kill(
+        &self,
+        who: usize,
+        pod: &Object,
+        resource: &Object,
+        most: usize,
+    ) -> Result<(), (&'static str, String)> {
         if pod.owner() != Some("ReplicaSet") {
             return Err(("ladder", format!("nobody would replace a pod of {:?}", pod.owner())));
         }
-        self.kill_faults(pod, resource, most).map_or(Ok(()), |text| Err(("G7 kills", text)))
+        self.kill_faults(who, pod, resource, most).map_or(Ok(()), |text| Err(("G7 kills", text)))
     }
 
     fn told_of(&self, who: usize, breaker: &Breaker) -> Option<impl Iterator<Item = &Told>> {

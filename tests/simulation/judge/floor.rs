@@ -83,7 +83,7 @@ impl Sim {
         }
         let Some(step) = ask.step().filter(|_| code < 300) else { return };
         let uid = ask.aim().0;
-        if step == Step::Cut {
+        if matches!(step, Step::Cut | Step::Evict) {
             self.judge.done.insert(id);
         }
         self.owe(who, step, &uid);
