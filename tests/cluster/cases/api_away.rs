@@ -46,7 +46,7 @@ async fn an_api_server_away_for_half_a_minute_costs_no_more_than_was_allowed_and
     eventually("what was due meanwhile is back", SOON * 2, due).await;
     eventually("the next tick acts", SOON, || async { !shop.labelled("no").await.is_empty() }).await;
     source.name_bad([]);
-    eventually("everybody serves", SOON * 2, || async { observer.serving().len() == 6 }).await;
+    eventually("everybody serves", SOON * 4, || async { observer.serving().len() == 6 }).await;
     let writes = shop.pod_writes().await;
     assert!(most_out(&writes) <= 2, "{writes:?}");
     assert!(observer.lowest_since(start) >= 4, "the fewest that served");
