@@ -181,6 +181,13 @@ impl Marks {
         self.name.is_some() || self.break_at.is_some()
     }
 
+    /// Whether it was written together with a traffic label: by a cut, or by a return from one. A time alone, or strikes
+    /// that nobody can read, were written by somebody else.
+    #[must_use]
+    pub fn had_label(&self) -> bool {
+        self.ours() || self.restored_at.is_some() || !self.strikes.0.is_empty()
+    }
+
     fn kept_out(&self) -> bool {
         self.name.is_some() && self.strategy.is_none() && self.break_at.is_none()
     }

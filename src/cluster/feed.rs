@@ -107,6 +107,7 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
     let traffic = TrafficLabel::of(meta.labels.get(key::TRAFFIC).map(String::as_str));
     let marks = Marks::read(&meta.labels, &meta.annotations);
     let lost = |f: &Pod| f.unlabelled_by_hand || f.traffic != TrafficLabel::Absent;
+    let had_one = marks.as_deref().is_some_and(Marks::had_label);
     Pod {
         uid: former.map_or_else(|| Arc::from(meta.uid.as_str()), |f| Arc::clone(&f.uid)),
         version: version_of(meta),
@@ -123,7 +124,7 @@ fn pod_of(ns: &Namespace, object: &SlimPod, former: Option<&Pod>, list: u32) -> 
         ready: ready_since.is_some(),
         terminating: meta.deletion_timestamp.is_some(),
         // What this process did not see, the marks tell: we never leave them without a label.
-        unlabelled_by_hand: traffic == TrafficLabel::Absent && (former.is_some_and(lost) || marks.is_some()),
+        unlabelled_by_hand: traffic == TrafficLabel::Absent && (former.is_some_and(lost) || had_one),
         learned: false,
         marks,
     }

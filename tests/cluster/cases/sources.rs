@@ -163,7 +163,12 @@ async fn nobody_is_cut_for_ten_megabytes_about_other_pods() {
     let rows = (0..95_000).map(row).collect::<Vec<_>>().join(",");
     let body = format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{rows}]}}}}"#);
     assert!(body.len() > 10_000_000);
-    nobody_is_cut_for("ten-mb", |_| Fake::Body(Arc::from(body)), Shows::Unknown("NoMember", 4.0, "no series names a pod of this Service")).await;
+    nobody_is_cut_for(
+        "ten-mb",
+        |_| Fake::Body(Arc::from(body)),
+        Shows::Unknown("NoMember", 4.0, "no series names a pod of this Service"),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

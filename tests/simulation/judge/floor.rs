@@ -122,6 +122,10 @@ impl Sim {
             sizes.push((resource.uid.clone(), members(&seen.now, service).count() as u64, out));
         }
         let seen = &mut self.wires[who].seen;
+        // A second in which nothing was counted passes as well: the window is one of time.
+        for (_, known) in seen.sizes.iter_mut().filter(|(uid, _)| sizes.iter().all(|(u, ..)| u != *uid)) {
+            known.push(0);
+        }
         for (uid, size, out) in sizes {
             seen.outs.entry(uid.clone()).or_default().push(out);
             seen.sizes.entry(uid).or_default().push(size);
