@@ -139,7 +139,9 @@ impl Scene<'_> {
     /// A breaker that has cut pods only shows from then on.
     fn shown(&mut self) {
         let service = self.service;
-        self.sick(3, None);
+        self.floor(30);
+        self.script.services[service].spec["limits"]["maxCutsPerPeriod"] = json!(3);
+        self.sick(4, None);
         self.at(50, 90, Event::Edit { service, edit: Edit::Show(true) });
         self.at(150, LENGTH, Event::Edit { service, edit: Edit::Show(false) });
     }
@@ -192,10 +194,15 @@ impl Scene<'_> {
         self.sick(3, None);
     }
 
-    /// A pod that was cut is healthy for so long that it is forgiven.
+    /// Others are lost while pods are cut, so that these are needed; then all are healthy for so long that strikes are
+    /// forgiven.
     fn long_health(&mut self) {
         self.script.rest = LONG_REST;
-        let heals = self.dice.seconds(40, 90);
+        let (service, heals) = (self.service, self.dice.seconds(60, 120));
+        self.floor(67);
         self.sick(2, Some(heals));
+        for pod in 3..6 {
+            self.at(55, 85, Event::Crash { service, pod });
+        }
     }
 }

@@ -447,7 +447,6 @@ impl Sim {
         if let Some(rules) = held.filter(|_| pod.timed_cut() && !forgiven) {
             self.check_slots(who, id, &pod, &rules);
         }
-        self.judge.restored_at.insert(uid.to_owned(), self.now());
     }
 
     /// The rules of the one resource that holds this pod, if that has enforced for a while.

@@ -86,6 +86,9 @@ impl Sim {
         if matches!(step, Step::Cut | Step::Evict) {
             self.judge.done.insert(id);
         }
+        if step == Step::Restore {
+            self.judge.restored_at.insert(uid.clone(), self.now());
+        }
         self.owe(who, step, &uid);
         let Some((served, floor, counted)) = self.judge.served.remove(&id).filter(|_| step.spends()) else {
             return;
