@@ -61,7 +61,7 @@ pub struct RunArgs {
     #[arg(long, env = "KUBERVISOR_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Cuts within a minute over all services at most: a number, a share of all members (that of a small cluster counts
-    /// as 5), or the lesser of both. Above it nothing is cut until fewer are wanted for 5 minutes.
+    /// as 5), or the lesser of both; 0 cuts nothing. Above it nothing is cut until fewer are wanted for 5 minutes.
     #[arg(long, env = "KUBERVISOR_MAX_CUTS_PER_MINUTE", default_value = "30,10%",
         value_parser = CutsPerMinute::parse)]
     pub max_cuts_per_minute: CutsPerMinute,
@@ -93,7 +93,8 @@ pub struct LeaseArgs {
     #[arg(long, env = "KUBERVISOR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set,
         value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
-    /// Name of the Lease. Controllers that look after different namespaces may each have their own.
+    /// Name of the Lease. Controllers that look after different namespaces may each have their own; their Role must name
+    /// it.
     #[arg(long, env = "KUBERVISOR_LEASE_NAME", default_value = "kubervisor")]
     pub lease_name: String,
     /// Namespace of the Lease. Default: the controller's own, or that of the kubeconfig.

@@ -11,7 +11,9 @@ Generated from the schema by `make reference`; a test compares them. The definit
 `crds/kubervisorservices.yaml`.
 
 A *duration* is a number of seconds, fractions allowed, or a text such as `500ms` or `2m30s`. A field that is absent
-and one that is `null` mean the same. A default is taken by the controller, not stored by the API server.
+and one that is `null` mean the same. A default is taken by the controller, not stored by the API server. Beyond the
+bounds of the schema, the controller refuses (`InitFailed`) an `evaluationPeriod`, a `scrapeInterval` or a range of a
+query of more than a day, and a time to answer of 0.
 ";
 
 /// The page.

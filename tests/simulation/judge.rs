@@ -8,7 +8,7 @@
 //! | only pods that it governs, and none against a person's word | G3 reach, people |
 //! | each timed cut ends in its time; in the end nobody is dark | G4 return, G4 nobody dark |
 //! | dry run writes nothing | G5 dry run |
-//! | each act has its reason on the pod, and is told | G6 why |
+//! | each act has its reason on the pod, and is told; a storm only where there is one | G6 why, false storm |
 //! | whatever dies, no budget is spent twice | G7 crash, G7 kills, caps, strikes, ladder |
 //! | requests and cuts have a limit | G8 bounded, G8 brake |
 //! | a cut needs at least what the original asked for | G2 evidence, G9 least harm, short cut, slots |
@@ -17,6 +17,7 @@
 mod acts;
 mod floor;
 mod returns;
+mod storms;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -82,6 +83,8 @@ pub struct Judge {
     restored_at: BTreeMap<String, Duration>,
     /// Returns in their time, by resource.
     returned: BTreeMap<String, BTreeMap<String, (u64, Duration)>>,
+    /// Resources whose status tells of a storm.
+    stormy: BTreeSet<String>,
     /// Since when the Lease is frozen.
     frozen: Option<Duration>,
     /// Since when a floor is not repaired, by controller and resource.
@@ -129,6 +132,9 @@ impl Sim {
         }
         if ask.step().is_some() || ask.kind == Some(Kind::Resources) && ask.writes() {
             self.check_lease(who, ask);
+        }
+        if ask.kind == Some(Kind::Resources) && ask.part.as_deref() == Some("status") {
+            self.check_weather(who, ask);
         }
         if let Some(step) = ask.step() {
             self.wires[who].wrote = now;

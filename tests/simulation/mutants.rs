@@ -21,7 +21,7 @@ use kubervisor_core::traffic::{Cut, Move, Strikes, Traffic};
 /// A name, and how to decide so.
 pub type Mutation = (&'static str, fn() -> Decide);
 
-pub const ALL: [Mutation; 32] = [
+pub const ALL: [Mutation; 33] = [
     ("cut members hidden from the fleet", || fleet(|_, f| f.members.retain(|m| !is_cut(m)))),
     ("cut members taken for serving ones", || {
         members(|_, m| {
@@ -35,6 +35,7 @@ pub const ALL: [Mutation; 32] = [
     ("unknown taken for anomalous", || judged(|_, _, rows| !rows.iter().any(|r| number(r).is_some()))),
     ("the mean without the median", || calm(judged(far_from_mean))),
     ("storms ignored", || policy(|p| p.limits.max_anomalous_percent = 100)),
+    ("a few anomalous pods taken for a storm", || policy(|p| p.limits.max_anomalous_percent = 10)),
     ("partial answers trusted", || answers(|s, fleet| s.map(|s| copy(s, fleet, false)))),
     ("a source that fails names everybody", || calm(failing_names_all())),
     ("gates dropped", || input(|i| tick_with(i, |o| o.gates = Vec::new()))),

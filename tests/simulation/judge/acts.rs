@@ -291,7 +291,10 @@ impl Sim {
         let serving = all.iter().filter(|p| serves(p, service) && !seen.spending(&p.uid)).count() as u64;
         // What the ladder would have ended, and was not allowed to, waits for no slot.
         let ladder = rules.breakers.iter().any(|b| b.ladder != Ladder::Periodic && pod.strikes() > b.retries);
-        if serving < rules.floor(all.len() as u64) || pod.wish().is_some() || ladder {
+        // What only shows from now on gives back at once what it cut.
+        let name = pod.labels.get("kubervisor/strategy").map(String::as_str).unwrap_or_default();
+        let shown = rules.breaker(name).is_some_and(|b| !b.enforced);
+        if serving < rules.floor(all.len() as u64) || pod.wish().is_some() || ladder || shown {
             return;
         }
         // Slots are a share of all that were out when the waiting began.
@@ -312,41 +315,6 @@ impl Sim {
         if count > slots {
             self.violate("slots", format!("{count} pods come back within {held:?}, {slots} may"));
         }
-    }
-
-    /// Nothing is cut while most are bad by the last two answers of the same breaker.
-    fn no_storm(
-        &self,
-        who: usize,
-        view: &View,
-        resource: &Object,
-        rules: &Rules,
-        breaker: &Breaker,
-    ) -> Result<(), (&'static str, String)> {
-        let Some(service) = view.services.get(&(resource.name.0.clone(), rules.service.clone())) else {
-            return Ok(());
-        };
-        let names = serving_names(view, service);
-        let told = self.judge.told.get(&(who, breaker.key.clone())).into_iter().flatten();
-        let share = |t: &Told| {
-            let rows = t.rows.as_ref().filter(|_| !t.partial)?;
-            let known: Vec<_> =
-                names.iter().filter_map(|n| rows.get(*n)).filter(|s| **s != Said::Odd).collect();
-            let near = |name: &str| match breaker.rule {
-                Rule::Deviation(max) => near_median(t, name, max, &names),
-                Rule::Share(_) | Rule::Named => false,
-            };
-            let bad =
-                names.iter().filter(|n| rows.get(**n).is_some_and(|s| beyond(&breaker.rule, *s)) && !near(n));
-            let bad = bad.count();
-            Some((bad, if breaker.rule == Rule::Named { names.len() } else { known.len() }))
-        };
-        let last: Vec<_> = told.rev().take(2).map(share).collect();
-        let rough = |s: &Option<(usize, usize)>| {
-            s.is_some_and(|(bad, of)| bad >= 3 && bad as u64 * 100 > of as u64 * (rules.storm + 20))
-        };
-        let storm = last.len() == 2 && last.iter().all(rough);
-        if storm { Err(("storm", format!("bad of known: {last:?}"))) } else { Ok(()) }
     }
 
     /// Strikes grow with each cut, but for those after a repair, and what is forgiven for health.
@@ -507,7 +475,7 @@ impl Sim {
     }
 }
 
-fn serving_names<'a>(view: &'a View, service: &'a Object) -> Vec<&'a str> {
+pub(super) fn serving_names<'a>(view: &'a View, service: &'a Object) -> Vec<&'a str> {
     members(view, service).filter(|p| serves(p, service)).map(|p| p.name.1.as_str()).collect()
 }
 
@@ -517,7 +485,7 @@ fn keeps_out(ask: &Ask) -> bool {
 }
 
 /// A pod that was anomalous is so until it is clearly better.
-fn softened(rule: &Rule) -> Rule {
+pub(super) fn softened(rule: &Rule) -> Rule {
     match rule {
         Rule::Share(tolerance) => Rule::Share(tolerance * 0.75),
         Rule::Deviation(max) => Rule::Deviation(max * 0.75),
@@ -526,7 +494,7 @@ fn softened(rule: &Rule) -> Rule {
 }
 
 /// Only the mean is far away, dragged by others: the value is within the limit of the median of those that serve.
-fn near_median(told: &Told, pod: &str, max: f64, serving: &[&str]) -> bool {
+pub(super) fn near_median(told: &Told, pod: &str, max: f64, serving: &[&str]) -> bool {
     let Some(rows) = &told.rows else { return false };
     let value = |name: &str| if let Some(Said::Value(v)) = rows.get(name) { Some(*v) } else { None };
     let mut values: Vec<_> = serving.iter().filter_map(|name| value(name)).collect();
@@ -536,7 +504,7 @@ fn near_median(told: &Told, pod: &str, max: f64, serving: &[&str]) -> bool {
 }
 
 /// The original's rule.
-fn beyond(rule: &Rule, said: Said) -> bool {
+pub(super) fn beyond(rule: &Rule, said: Said) -> bool {
     match (rule, said) {
         (Rule::Share(tolerance), Said::Counts(good, bad)) => bad / (good + bad) * 100.0 > *tolerance,
         (Rule::Deviation(max), Said::Value(value)) => (value - 1.0).abs() * 100.0 > *max,

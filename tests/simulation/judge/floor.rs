@@ -122,7 +122,10 @@ impl Sim {
             };
             let out =
                 members(&seen.now, service).filter(|p| matches!(p.traffic(), Some("no" | "pause"))).count();
-            sizes.push((resource.uid.clone(), members(&seen.now, service).count() as u64, out));
+            // Its owners begin to count with the Lease: what a fleet was before that is lost with who had it.
+            let counted =
+                if self.wires[who].holds.is_some() { members(&seen.now, service).count() } else { 0 };
+            sizes.push((resource.uid.clone(), counted as u64, out));
         }
         let seen = &mut self.wires[who].seen;
         // A second in which nothing was counted passes as well: the window is one of time.
