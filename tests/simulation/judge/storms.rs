@@ -56,9 +56,8 @@ impl Sim {
     pub(super) fn check_weather(&mut self, who: usize, ask: &Ask) {
         let Some(stored) = self.store.get(Kind::Resources, &ask.full_name()).cloned() else { return };
         // While nothing is evaluated, as without its Service, a storm neither begins nor ends.
-        let condition = |type_: &str| condition(&ask.body, type_);
-        let Some(held) =
-            condition("Held").filter(|_| condition("Running").is_some_and(|c| c["status"] == "True"))
+        let told = |type_: &str| condition(&ask.body, type_);
+        let Some(held) = told("Held").filter(|_| told("Running").is_some_and(|c| c["status"] == "True"))
         else {
             return;
         };
@@ -66,7 +65,9 @@ impl Sim {
             self.judge.stormy.remove(&stored.uid);
             return;
         }
-        if !self.judge.stormy.insert(stored.uid.clone()) {
+        // A process that starts goes on from what is stored, also where the word that it was over could not be written.
+        let goes_on = condition(&stored.value, "Held").is_some_and(tells_of_storm);
+        if !self.judge.stormy.insert(stored.uid.clone()) || goes_on {
             return;
         }
         let seen = &self.wires[who].seen;
