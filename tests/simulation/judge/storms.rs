@@ -89,11 +89,19 @@ impl Sim {
             ill.extend(found);
             known.extend(seen);
         }
+        // Whoever has gone is not counted among the rest.
+        let serving: BTreeSet<_> = serving_names(&seen.now, service).into_iter().map(str::to_owned).collect();
+        known.retain(|name| serving.contains(name) || cut.contains(name));
         let (bad, of) = (ill.len() as u64, known.union(&ill).count() as u64);
         let found = ill.difference(&cut).count();
         // Half of the limit: how many were too young or too idle to be known, nobody outside can tell.
         if found == 0 || bad < 2 || bad * 200 <= of * rules.storm {
-            let text = format!("[{who}] {} tells of {bad} of {of}, {} cut", ask.path, cut.len());
+            let text = format!(
+                "[{who}] {}: {bad} of {of} at most, {} cut: {}",
+                ask.path,
+                cut.len(),
+                held["message"]
+            );
             self.violate("false storm", text);
         }
     }
