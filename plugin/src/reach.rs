@@ -1,0 +1,63 @@
+//! The way to the cluster: kubeconfig, context, namespace; and what to say where it ends.
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::args::Reach;
+
+/// A cluster, and where in it the verbs look.
+pub struct Cluster {
+    /// As the caller, with the caller's rights.
+    pub client: Client,
+    /// `None`: every namespace.
+    pub scope: Option<String>,
+    /// Namespace of things that are named singly.
+    pub namespace: String,
+    /// For what talks to the API server in its own way.
+    pub config: Config,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig as kubectl does.
+    ///
+    /// # Errors
+    /// There is none, or it has no such context.
+    pub async fn reach(reach: &Reach) -> anyhow::Result<Self> {
+        let options = KubeConfigOptions {
+            context: reach.context.clone(),
+            cluster: reach.cluster.clone(),
+            user: reach.user.clone(),
+        };
+        let mut config = config(reach, &options).await?;
+        config.auth_info.impersonate.clone_from(&reach.as_user);
+        if !reach.as_groups.is_empty() {
+            config.auth_info.impersonate_groups = Some(reach.as_groups.clone());
+        }
+        let namespace = reach.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config.clone()).context("the kubeconfig does not make a connection")?;
+        let scope = (!reach.all_namespaces).then(|| namespace.clone());
+        Ok(Self { client, scope, namespace, config })
+    }
+}
+
+async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Config> {
+    let read = match &reach.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("{}: cannot be read as a kubeconfig", path.display()))?;
+            Config::from_custom_kubeconfig(file, options).await
+        }
+        None => Config::from_kubeconfig(options).await,
+    };
+    match read {
+        Ok(config) => Ok(config),
+        // In a pod, as kubectl does; only where nothing was asked for by name.
+        Err(_) if reach.kubeconfig.is_none() && options.context.is_none() && Config::incluster().is_ok() => {
+            Config::incluster().context("the pod's own account cannot be used")
+        }
+        Err(error) => {
+            Err(error).context("the kubeconfig has no such cluster: see `kubectl config get-contexts`")
+        }
+    }
+}
