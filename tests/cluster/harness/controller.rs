@@ -1,6 +1,6 @@
 //! The shipped binary as a child process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use localcluster::{Process, ProcessSignal, ProcessSpec};
 
@@ -34,7 +34,7 @@ impl Controller {
         ];
         let spec = ProcessSpec {
             name: "kubervisor",
-            program: Path::new(env!("CARGO_BIN_EXE_kubervisor")),
+            program: &super::program("kubervisor"),
             args: &words,
             dir: dir.path(),
             env: Some(&env),

@@ -22,10 +22,20 @@ pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};
 pub use troubled::troubled;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Long enough for anything that should happen soon on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// A program of this workspace, as it was built beside the test that runs: cargo names to a test the programs of its own
+/// package only.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.ancestors().nth(2).unwrap().join(name);
+    assert!(built.exists(), "{} is not there: `make build` makes it", built.display());
+    built
+}
 
 /// Waits until `ask` is true.
 ///

@@ -7,7 +7,7 @@ use super::Shop;
 impl Shop {
     /// Runs it in this namespace as the admin, with these words behind; gives whether it succeeded, and what it said.
     pub async fn release(&self, words: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kubervisor"));
+        let mut command = Command::new(super::program("kubervisor"));
         let kubeconfig = self.cluster.kubeconfig("admin", None).unwrap();
         command.args(["release", "--namespace", &self.namespace, "--lease-namespace", &self.namespace]);
         command.args(words).env("KUBECONFIG", kubeconfig);
