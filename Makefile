@@ -10,7 +10,7 @@ WORKSPACE := --workspace --locked
 
 .PHONY: help
 help: ## What can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## All programs, into target/debug
@@ -18,7 +18,7 @@ build: ## All programs, into target/debug
 
 .PHONY: check
 check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
-	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test original_faults --test own_faults --test stories
+	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test shipped --test original_faults --test own_faults --test stories
 
 .PHONY: lint
 lint: ## Format and lints
@@ -71,7 +71,7 @@ crds: build ## Writes crds/ from the types
 
 .PHONY: reference
 reference: ## Writes docs/reference/ from the schema and the flags
-	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds reference
+	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds --test shipped reference
 
 .PHONY: judge
 judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir prints the tables of your own files)
@@ -82,6 +82,14 @@ judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir 
 fixtures: build ## Records the answers of a real Prometheus that the tests use
 	$(BIN)/examples/record_prometheus
 	$(BIN)/examples/record_increase
+
+.PHONY: install-plugin
+install-plugin: ## kubectl kubervisor, to where cargo puts programs (~/.cargo/bin)
+	$(CARGO) install --path plugin --locked
+
+.PHONY: man
+man: build ## Man pages of kubectl kubervisor, into target/man
+	$(BIN)/kubectl-kubervisor man $(or $(CARGO_TARGET_DIR),target)/man
 
 .PHONY: clean
 clean: ## Removes what was built here (the control plane's programs stay in the user's cache)

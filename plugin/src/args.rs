@@ -45,7 +45,7 @@ pub struct Reach {
     #[arg(long = "as-group", global = true, value_name = "GROUP")]
     pub as_groups: Vec<String>,
     /// Namespace. Default: that of the context.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, value_parser = kubervisor::cluster::scope::namespace)]
     pub namespace: Option<String>,
     /// In every namespace.
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
@@ -95,6 +95,9 @@ pub enum Verb {
     /// Write man pages into a folder.
     #[command(hide = true)]
     Man(ManArgs),
+    /// Words for kubectl's completion.
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete(CompleteArgs),
 }
 
 /// `get`
@@ -390,6 +393,14 @@ pub struct VersionArgs {
 pub struct ManArgs {
     /// Folder.
     pub folder: PathBuf,
+}
+
+/// `__complete`
+#[derive(Debug, Clone, Args)]
+pub struct CompleteArgs {
+    /// What stands on the line so far; the last one is being written.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 #[cfg(test)]

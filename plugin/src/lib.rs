@@ -3,25 +3,52 @@
 //! ```text
 //!   args     verbs and flags, as kubectl has them
 //!   reach    kubeconfig, context and namespace -> a client with the caller's own rights
+//!   objects  KubervisorServices as the server has them
+//!   get, get_watch, describe, version   verbs that show; complete, papers   for shells and readers
+//!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //! ```
 //! A verb is a file: it takes its flags and the cluster, and gives text. Lists are asked for once a kind, never once an
 //! object.
 #![forbid(unsafe_code)]
 
+pub mod age;
 pub mod args;
+pub mod bar;
+pub mod complete;
+pub mod describe;
+pub mod fail;
+pub mod get;
+pub mod get_watch;
+pub mod objects;
+pub mod out;
+pub mod papers;
 pub mod reach;
+pub mod rules;
+pub mod table;
+#[cfg(test)]
+mod testing;
+pub mod version;
+pub mod words;
 
 use anyhow::bail;
 
 use args::{Cli, Verb};
+use reach::Cluster;
 
 /// Carries a command out.
 ///
 /// # Errors
 /// A sentence: what failed, on which object, and what to do.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.verb {
-        None | Some(Verb::Get(_)) => bail!("not there yet"),
+    let Cli { reach, name, verb } = cli;
+    match verb {
+        None => get::original(&reach, name.as_deref()).await,
+        Some(Verb::Get(args)) => get::run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Describe(args)) => describe::run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Version(args)) => version::run(&reach, &args).await,
+        Some(Verb::Completion(args)) => papers::completion(args.shell),
+        Some(Verb::Man(args)) => papers::man(&args.folder),
+        Some(Verb::Complete(args)) => complete::run(&reach, &args.words).await,
         Some(_) => bail!("not there yet"),
     }
 }

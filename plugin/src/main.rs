@@ -8,8 +8,11 @@ use clap::Parser;
 async fn main() -> ExitCode {
     match plugin::run(plugin::args::Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if plugin::out::closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // What the server says has kubectl's own beginning.
+            let prefix = if plugin::fail::code(&error).is_some() { "" } else { "error: " };
+            eprintln!("{prefix}{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,15 @@
 //! The way to the cluster: kubeconfig, context, namespace; and what to say where it ends.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::args::Reach;
+
+/// An API server that is there at all answers within that.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A cluster, and where in it the verbs look.
 pub struct Cluster {
@@ -29,7 +34,12 @@ impl Cluster {
             cluster: reach.cluster.clone(),
             user: reach.user.clone(),
         };
+        // Two crypto providers in one process make rustls panic at the first connection. It fails where one is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut config = config(reach, &options).await?;
+        // Whoever waits at a terminal is told of a refusal at once; and what was refused is not done twice.
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT_WITHIN);
         config.auth_info.impersonate.clone_from(&reach.as_user);
         if !reach.as_groups.is_empty() {
             config.auth_info.impersonate_groups = Some(reach.as_groups.clone());

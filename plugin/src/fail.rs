@@ -1,0 +1,183 @@
+//! What to say when the API server refuses or cannot be reached: one sentence, and what the reader can do.
+
+use std::fmt;
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// Time that any one call has. kubectl waits without end; a person at night should hear of it.
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// How alike two names must be for one to be offered in place of the other (Jaro-Winkler). Names of one product begin
+/// alike, so less would offer any of them.
+const ALIKE: f64 = 0.85;
+
+/// A call to the API server, for people.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Of RBAC, such as `list`.
+    pub verb: &'a str,
+    /// With its group, as kubectl names it.
+    pub resource: &'a str,
+    /// Empty for all of them.
+    pub name: &'a str,
+    /// `None`: every namespace.
+    pub namespace: Option<&'a str>,
+}
+
+/// What the API server answered, in kubectl's form.
+#[derive(Debug)]
+pub struct Refused {
+    /// HTTP status.
+    pub code: u16,
+    text: String,
+}
+
+impl Refused {
+    /// An answer of ours in the same form.
+    #[must_use]
+    pub fn not_found(text: String) -> Self {
+        Self { code: 404, text }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// HTTP status of a refusal by the API server.
+#[must_use]
+pub fn code(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<Refused>().map(|refused| refused.code)
+}
+
+impl Ask<'_> {
+    /// Awaits the call.
+    ///
+    /// # Errors
+    /// What the server said, or that it said nothing.
+    pub async fn of<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> anyhow::Result<T> {
+        match tokio::time::timeout(CALL_WITHIN, call).await {
+            Ok(answer) => answer.map_err(|error| self.failed(&error)),
+            Err(_) => anyhow::bail!(
+                "no answer to {self} within {CALL_WITHIN:?}: see how the API server is (`kubectl get --raw /readyz`)"
+            ),
+        }
+    }
+
+    /// The sentence for this error.
+    #[must_use]
+    pub fn failed(&self, error: &kube::Error) -> anyhow::Error {
+        match error {
+            kube::Error::Api(status) => self.refused(status).into(),
+            kube::Error::Auth(error) => {
+                anyhow::anyhow!(
+                    "the kubeconfig's login failed ({error}): log in again, or take another --context"
+                )
+            }
+            error => anyhow::anyhow!(
+                "cannot {self}: the API server cannot be reached ({}); is it up, and is this the right context? See \
+                 `kubectl config current-context`",
+                innermost(error)
+            ),
+        }
+    }
+
+    fn refused(&self, status: &Status) -> Refused {
+        let reason = if status.reason.is_empty() { "Unknown" } else { &status.reason };
+        let named = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+        // Nothing is named: the kind itself is not served.
+        if status.code == 404 && !named && self.resource == crate::objects::RESOURCE {
+            let text = "error: the server doesn't have a resource type \"kubervisorservices\": it is not installed in this \
+                        cluster; a controller does it, or `kubervisor crds | kubectl apply -f -`";
+            return Refused { code: 404, text: text.to_owned() };
+        }
+        let action = match status.code {
+            401 => "; log in again, or take another --context".to_owned(),
+            403 => format!(
+                "; it takes the right to {self}: ask whoever grants roles there, or take another -n or --context"
+            ),
+            409 => "; somebody else changed it meanwhile: do it again".to_owned(),
+            _ => String::new(),
+        };
+        let text = format!("Error from server ({reason}): {}{action}", status.message);
+        Refused { code: status.code, text }
+    }
+}
+
+impl fmt::Display for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.name.is_empty() {
+            write!(f, " {:?}", self.name)?;
+        }
+        match self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace:?}"),
+            None => f.write_str(" in all namespaces"),
+        }
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// kubectl's sentence for a name that is not there, with the one that may be meant.
+#[must_use]
+pub fn unknown<'a>(resource: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let meant = nearest(name, known).map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default();
+    format!("Error from server (NotFound): {resource} {name:?} not found{meant}")
+}
+
+/// The name that is most like this one, where any is.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = known.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
+    alike.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn said(resource: &str, status: serde_json::Value) -> String {
+        let status: Status = serde_json::from_value(status).unwrap();
+        let ask = Ask { verb: "list", resource, name: "", namespace: Some("meadow") };
+        ask.failed(&kube::Error::Api(status.boxed())).to_string()
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_its_verb_resource_and_namespace() {
+        let text =
+            said("pods", json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"}));
+        assert!(text.starts_with("Error from server (Forbidden): no; it takes the right to "), "{text}");
+        assert!(text.contains("list pods in namespace \"meadow\""), "{text}");
+    }
+
+    #[test]
+    fn a_kind_that_is_not_served_is_told_from_an_object_that_is_not_there() {
+        let status = |details| json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "?", "details": details});
+        let kind = said(crate::objects::RESOURCE, status(json!({})));
+        assert!(kind.contains("not installed") && kind.contains("kubervisor crds"), "{kind}");
+        let object = said(crate::objects::RESOURCE, status(json!({"name": "pick"})));
+        assert!(!object.contains("not installed"), "{object}");
+    }
+
+    #[test]
+    fn only_a_name_that_is_alike_is_offered() {
+        assert_eq!(nearest("chekout", ["cart", "checkout", "check"]), Some("checkout"));
+        assert_eq!(nearest("orders", ["cart", "checkout"]), None);
+        assert_eq!(
+            unknown("pods", "chekout", ["checkout"]),
+            "Error from server (NotFound): pods \"chekout\" not found; did you mean \"checkout\"?"
+        );
+    }
+}

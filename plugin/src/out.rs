@@ -1,0 +1,53 @@
+//! Standard output, which whoever reads it may close at any time.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use crate::args::{Form, Output};
+
+/// Prints.
+///
+/// # Errors
+/// Nobody reads any more.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Whether this is the end that a reader such as `head` makes: no failure of ours.
+#[must_use]
+pub fn closed(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+impl Output {
+    /// For programs, where it is that.
+    #[must_use]
+    pub fn form(self) -> Option<Form> {
+        match self {
+            Self::Json => Some(Form::Json),
+            Self::Yaml => Some(Form::Yaml),
+            Self::Wide | Self::Name => None,
+        }
+    }
+}
+
+/// JSON with kubectl's indent, or YAML.
+///
+/// # Errors
+/// It cannot be written so.
+pub fn formed(value: &Value, form: Form) -> anyhow::Result<String> {
+    match form {
+        Form::Json => {
+            let mut text = Vec::new();
+            let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+            let mut writer = serde_json::Serializer::with_formatter(&mut text, indent);
+            serde::Serialize::serialize(value, &mut writer)?;
+            Ok(String::from_utf8(text)? + "\n")
+        }
+        Form::Yaml => Ok(serde_yaml_ng::to_string(value)?),
+    }
+}

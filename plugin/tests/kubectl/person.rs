@@ -1,0 +1,123 @@
+//! Somebody at a terminal.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::harness::{SOON, Shop, program};
+
+/// A kubeconfig and a home of one's own.
+pub struct Person {
+    home: tempfile::TempDir,
+    kubectl: PathBuf,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Person {
+    /// The admin, in the namespace of this shop; the context `elsewhere` is the namespace `default`.
+    pub fn admin(shop: &Shop) -> Self {
+        Self::with(shop, &shop.cluster.kubeconfig("admin", None).unwrap())
+    }
+
+    /// Whoever this kubeconfig names.
+    pub fn with(shop: &Shop, kubeconfig: &Path) -> Self {
+        let this =
+            Self { home: tempfile::tempdir().unwrap(), kubectl: shop.cluster.kubectl_path().to_owned() };
+        let mut config: Value = serde_json::from_slice(&std::fs::read(kubeconfig).unwrap()).unwrap();
+        let here = config["contexts"][0].clone();
+        let place = |name: &str, namespace: &str| {
+            let mut context = here["context"].clone();
+            context["namespace"] = json!(namespace);
+            json!({"name": name, "context": context})
+        };
+        config["contexts"] = json!([place("here", &shop.namespace), place("elsewhere", "default")]);
+        config["current-context"] = json!("here");
+        std::fs::write(this.config(), config.to_string()).unwrap();
+        this
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.path().join("config")
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let built = crate::harness::program("kubectl-kubervisor");
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("completion");
+        let path = [built.parent().unwrap(), &scripts, Path::new("/usr/bin"), Path::new("/bin")];
+        command.env_clear().env("PATH", std::env::join_paths(path).unwrap());
+        command.env("HOME", self.home.path()).env("KUBECONFIG", self.config()).env("LANG", "C.UTF-8");
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// `kubectl-kubervisor WORDS`
+    pub async fn runs(&self, words: &[&str]) -> Said {
+        said(self.command(&program("kubectl-kubervisor")).args(words).output().await.unwrap())
+    }
+
+    /// The same, which must succeed; what it printed.
+    pub async fn sees(&self, words: &[&str]) -> String {
+        let said = self.runs(words).await;
+        assert!(said.ok, "{words:?}: {said:?}");
+        said.out
+    }
+
+    /// The same, which must fail in one sentence; that sentence.
+    pub async fn is_refused(&self, words: &[&str]) -> String {
+        let said = self.runs(words).await;
+        assert!(!said.ok, "{words:?}: {said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+        said.err.trim_end().to_owned()
+    }
+
+    /// `kubectl WORDS`
+    pub async fn kubectl(&self, words: &[&str]) -> Said {
+        said(self.command(&self.kubectl).args(words).output().await.unwrap())
+    }
+
+    /// A command that goes on.
+    pub fn starts(&self, words: &[&str]) -> Running {
+        let mut command = self.command(&program("kubectl-kubervisor"));
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { lines, _child: child }
+    }
+}
+
+/// Killed when dropped.
+pub struct Running {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Running {
+    /// The next line that holds this text.
+    pub async fn prints(&mut self, text: &str) -> String {
+        let find = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it ended");
+                if line.contains(text) {
+                    return line;
+                }
+            }
+        };
+        let found = tokio::time::timeout(SOON, find).await;
+        found.unwrap_or_else(|_| panic!("no line with {text:?} came"))
+    }
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+}

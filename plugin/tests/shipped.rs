@@ -1,0 +1,174 @@
+//! What is shipped beside the program fits it: the page of its verbs and flags, krew's manifest, kubectl's completion.
+//!
+//! With `KUBERVISOR_GENERATE=1` (as `make reference` has it) the page is written instead.
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use clap::{Arg, Command, CommandFactory};
+use plugin::args::Cli;
+use serde_json::Value;
+
+const HEAD: &str = "\
+# kubectl kubervisor: verbs and flags
+
+Generated from the program by `make reference`; a test compares them. What to use when is in [kubectl](../kubectl.md).
+";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_default()
+}
+
+#[test]
+fn the_reference_of_verbs_and_flags_is_that_of_the_program() {
+    let (path, wanted) = ("docs/reference/kubectl.md", page());
+    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
+        std::fs::write(root().join(path), &wanted).unwrap();
+    }
+    let found = read(path);
+    let differs = found.lines().zip(wanted.lines()).find(|(is, should)| is != should);
+    assert!(
+        found == wanted,
+        "{path}: run `make reference` and commit it; the first difference is {differs:?}"
+    );
+}
+
+fn page() -> String {
+    let (mut page, root) = (HEAD.to_owned(), Cli::command());
+    let _ = writeln!(page, "\n## kubectl kubervisor\n\n{}", root.get_long_about().unwrap());
+    write_args(&mut page, root.get_arguments().filter(|arg| !arg.is_global_set()));
+    let _ = writeln!(page, "\n## Flags of every verb");
+    write_args(&mut page, root.get_arguments().filter(|arg| arg.is_global_set()));
+    for verb in root.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let _ = writeln!(page, "\n## {}\n\n{}", usage(verb), verb.get_about().unwrap());
+        write_args(&mut page, verb.get_arguments());
+    }
+    page
+}
+
+fn usage(verb: &Command) -> String {
+    let many = |arg: &Arg| if arg.get_num_args().is_some_and(|n| n.max_values() > 1) { "..." } else { "" };
+    let place = |arg: &Arg| match arg.is_required_set() {
+        true => format!(" {}{}", arg.get_id().as_str().to_uppercase(), many(arg)),
+        false => format!(" [{}{}]", arg.get_id().as_str().to_uppercase(), many(arg)),
+    };
+    format!("{}{}", verb.get_name(), verb.get_positionals().map(place).collect::<String>())
+}
+
+fn write_args<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
+    let args: Vec<_> = args.filter(|arg| !arg.is_hide_set()).collect();
+    if !args.is_empty() {
+        let _ = writeln!(page, "\n| | default | meaning |\n|---|---|---|");
+    }
+    for arg in args {
+        let default = arg.get_default_values().first().map(|v| format!("`{}`", v.to_string_lossy()));
+        let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let words: Vec<_> = arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
+        let words = if words.is_empty() || !takes_value(arg) {
+            String::new()
+        } else {
+            format!(": {}", words.join(", "))
+        };
+        let _ = writeln!(page, "| {} | {} | {meaning}{words} |", name(arg), default.unwrap_or_default());
+    }
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    arg.is_positional() || arg.get_action().takes_values()
+}
+
+fn name(arg: &Arg) -> String {
+    let value = match arg.get_value_names() {
+        Some(names) if arg.get_action().takes_values() => format!(" {}", names[0]),
+        _ => String::new(),
+    };
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    match (arg.get_long(), short) {
+        (Some(long), Some(short)) => format!("`--{long}{value}`, `{short}`"),
+        (Some(long), None) => format!("`--{long}{value}`"),
+        (None, Some(short)) => format!("`{short}{value}`"),
+        (None, None) => format!("`{}`", arg.get_id().as_str().to_uppercase()),
+    }
+}
+
+#[test]
+fn the_page_about_the_plugin_tells_of_every_verb() {
+    let page = read("docs/kubectl.md");
+    let untold: Vec<_> = Cli::command()
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set() && !page.contains(&format!("kubervisor {}", verb.get_name())))
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    assert!(untold.is_empty(), "docs/kubectl.md says nothing of {untold:?}");
+}
+
+#[test]
+fn krews_manifest_has_its_shape_this_program_and_this_version() {
+    let manifest: Value = serde_yaml_ng::from_str(&read("plugin/krew/kubervisor.yaml")).unwrap();
+    assert_eq!(manifest["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
+    assert_eq!((&manifest["kind"], &manifest["metadata"]["name"]), (&"Plugin".into(), &"kubervisor".into()));
+    let spec = &manifest["spec"];
+    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(spec["version"], version.as_str());
+    assert!(spec["shortDescription"].as_str().is_some_and(|text| text.len() <= 50 && !text.ends_with('.')));
+    let mut platforms = BTreeSet::new();
+    for platform in spec["platforms"].as_array().unwrap() {
+        let labels = &platform["selector"]["matchLabels"];
+        let (os, arch) = (labels["os"].as_str().unwrap(), labels["arch"].as_str().unwrap());
+        platforms.insert((os, arch));
+        assert_eq!(
+            platform["bin"],
+            Path::new(env!("CARGO_BIN_EXE_kubectl-kubervisor")).file_name().unwrap().to_str().unwrap()
+        );
+        let uri = platform["uri"].as_str().unwrap();
+        assert!(
+            uri.contains(&format!("/{version}/")) && uri.ends_with(&format!("-{os}-{arch}.tar.gz")),
+            "{uri}"
+        );
+        let sum = platform["sha256"].as_str().unwrap();
+        assert!(sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit()), "{sum}");
+    }
+    assert_eq!(
+        platforms,
+        [("darwin", "amd64"), ("darwin", "arm64"), ("linux", "amd64"), ("linux", "arm64")].into()
+    );
+}
+
+/// Runs the program where there is no cluster.
+fn run(words: &[&str]) -> (bool, String, String) {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_kubectl-kubervisor"));
+    command.args(words).env("KUBECONFIG", "/nonexistent").env_remove("KUBERNETES_SERVICE_HOST");
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn kubectl_is_told_which_words_may_follow_and_that_none_is_a_file() {
+    let (ok, words, _) = run(&["__complete", "des"]);
+    assert!(ok);
+    assert_eq!(words, "describe\n:4\n");
+    let script = read("plugin/completion/kubectl_complete-kubervisor");
+    assert!(script.contains("kubectl-kubervisor __complete \"$@\""), "{script}");
+    // Without a cluster no name is offered, and nothing is said into the line that is being written.
+    assert_eq!(run(&["__complete", "describe", ""]), (true, ":4\n".to_owned(), String::new()));
+}
+
+#[test]
+fn the_shells_get_a_script_and_the_client_has_a_version_without_a_cluster() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (ok, script, _) = run(&["completion", shell]);
+        assert!(ok && script.contains("kubectl-kubervisor") && script.contains("dry-run"), "{shell}");
+    }
+    let version = format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(run(&["version", "--client"]), (true, version.clone(), String::new()));
+    let (ok, out, err) = run(&["version"]);
+    assert!(!ok && out == version && err.starts_with("error: ") && err.lines().count() == 1, "{out}{err}");
+}
