@@ -18,7 +18,7 @@ build: ## All programs, into target/debug
 
 .PHONY: check
 check: lint ## The bar of every commit: format, lints, unit tests, repository rules (no cluster)
-	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test shipped --test original_faults --test own_faults --test stories
+	$(CARGO) test $(WORKSPACE) --quiet --lib --test tidy --test crds --test compat --test judgement --test shipped --test original_faults --test own_faults --test stories --test check
 
 .PHONY: lint
 lint: ## Format and lints
@@ -70,8 +70,8 @@ crds: build ## Writes crds/ from the types
 	$(BIN)/kubervisor crds > crds/kubervisorservices.yaml
 
 .PHONY: reference
-reference: ## Writes docs/reference/ from the schema and the flags
-	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds --test shipped reference
+reference: ## Writes docs/reference/ from the schema, the flags and the plugin's verbs and rules
+	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds --test shipped --test check reference
 
 .PHONY: judge
 judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir prints the tables of your own files)

@@ -22,7 +22,9 @@ pub fn floor(policy: &ServicePolicy, n: u32) -> u32 {
     policy.enforcing().map(of).max().unwrap_or(1).max(1)
 }
 
-fn share_rounded_up(n: u32, percent: u32) -> u32 {
+/// `percent` of `n`, rounded up.
+#[must_use]
+pub fn share_rounded_up(n: u32, percent: u32) -> u32 {
     let hundredths = u64::from(n) * u64::from(percent);
     u32::try_from(hundredths.div_ceil(100)).unwrap_or(u32::MAX)
 }

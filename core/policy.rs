@@ -180,7 +180,8 @@ impl CutsPerPeriod {
 }
 
 /// `percent` of `n`, rounded down.
-pub(crate) fn share(n: u32, percent: u32) -> u32 {
+#[must_use]
+pub fn share(n: u32, percent: u32) -> u32 {
     let hundredths = u64::from(n) * u64::from(percent);
     u32::try_from(hundredths / 100).unwrap_or(u32::MAX)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kubervisor::sources::Endpoint;
 
 /// See what Kubervisor does to the pods of a Service, understand why, and steer it.
 ///
@@ -361,9 +362,16 @@ pub struct CheckArgs {
     /// File or folder of manifests, or - for standard input; may be given several times.
     #[arg(short, long = "filename", required = true, value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// Show the sums for a fleet of so many pods.
-    #[arg(long, value_name = "N")]
+    /// Show the sums for a fleet of so many pods. Default: the replicas of the workloads behind the Service, where both
+    /// are in the files.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub replicas: Option<u32>,
+    /// The controller's own Prometheus, for detectors that name none.
+    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
+    pub prometheus_url: Option<Endpoint>,
+    /// Fail on warnings too.
+    #[arg(long)]
+    pub strict: bool,
     /// Form of the output.
     #[arg(short, long, value_enum)]
     pub output: Option<Form>,

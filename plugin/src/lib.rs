@@ -6,6 +6,7 @@
 //!   objects  KubervisorServices as the server has them
 //!   get, get_watch, describe, version   verbs that show; complete, papers   for shells and readers
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
+//!   check    manifests -> findings; no cluster
 //! ```
 //! A verb is a file: it takes its flags and the cluster, and gives text. Lists are asked for once a kind, never once an
 //! object.
@@ -14,6 +15,7 @@
 pub mod age;
 pub mod args;
 pub mod bar;
+pub mod check;
 pub mod complete;
 pub mod describe;
 pub mod fail;
@@ -49,6 +51,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Completion(args)) => papers::completion(args.shell),
         Some(Verb::Man(args)) => papers::man(&args.folder),
         Some(Verb::Complete(args)) => complete::run(&reach, &args.words).await,
+        Some(Verb::Check(args)) => check::run(&args, &reach),
         Some(_) => bail!("not there yet"),
     }
 }

@@ -47,7 +47,7 @@ pub use ask::{Asked, Observer, SourceOptions, Sources, SourcesError};
 pub use confine::confined;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ResultType, ServerFault, SourceError};
-pub use range::{FIVE_MINUTES, RangeOf, range_of};
+pub use range::{FIVE_MINUTES, RangeOf, range_of, read_bounded};
 
 /// What is asked. Two breakers with equal questions share one query: everything that changes the answer is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

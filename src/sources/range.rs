@@ -35,7 +35,8 @@ pub fn range_of(query: &str, max_sample_age: Duration) -> RangeOf {
 }
 
 /// A query, unless it is too long or too deep to be read safely.
-pub(super) fn read_bounded(query: &str) -> Option<Expr> {
+#[must_use]
+pub fn read_bounded(query: &str) -> Option<Expr> {
     if query.len() > MAX_LENGTH || signs(query) > MAX_SIGNS { None } else { read(query) }
 }
 
@@ -178,6 +179,8 @@ mod tests {
         assert!(!signs.understood);
         let deep = format!("{}x[1m]{}", "(".repeat(2_045), ")".repeat(2_045));
         assert_eq!(seconds(&deep), (60, true));
+        let chain = format!("rate(x[1m]){}", "/x".repeat(2_040));
+        assert_eq!(seconds(&chain), (60, true));
         assert_eq!(seconds(&"-".repeat(100_000)), (300, false));
     }
 

@@ -1,0 +1,176 @@
+//! Rules over a KubervisorService and the Service that it names.
+
+use kubervisor_core::detector::{Detector, Lists};
+use kubervisor_core::policy::Mode;
+
+use super::Seen;
+use super::selectors::{holds_key, own_selector, services_of};
+use crate::check::finding::Finding;
+use crate::check::read::Object;
+use crate::check::rules::Rule;
+use crate::check::validate::Policy;
+
+/// Looks at one of them.
+pub fn lint(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
+    let found = |rule, reason: String| Finding::of(rule, policy.object, reason);
+    if let Some(parsed) = &policy.parsed {
+        let breakers = &parsed.policy.breakers;
+        for breaker in breakers {
+            let Detector::Discrete(rule) = &breaker.detector else { continue };
+            let Lists::Both { good, bad } = &rule.lists else { continue };
+            let both: Vec<_> = good.intersection(bad).map(|value| &**value).collect();
+            if !both.is_empty() {
+                let reason = format!("{} is good and bad, and counts as bad", both.join(", "));
+                let at = format!("spec.breakers[{}].discreteValueOutOfList", breaker.name);
+                findings.push(found(Rule::GoodAndBadOverlap, reason).at(at));
+            }
+        }
+        if breakers.iter().all(|b| b.floor.count.is_none() && b.floor.percent.is_none()) {
+            let reason = format!(
+                "no breaker has minPodsAvailableCount or minPodsAvailableRatio: the floor is one pod, and only maxCutRatio \
+                 ({} %) keeps more",
+                parsed.policy.limits.max_cut_percent
+            );
+            findings.push(found(Rule::FloorOfOne, reason).at("spec.breakers"));
+        }
+    }
+    if let Some(other) = rival(policy, seen) {
+        let reason = format!(
+            "{} names Service {} too: both hold everything but returns",
+            other.subject(),
+            policy.service
+        );
+        findings.push(found(Rule::SameService, reason).at("spec.service"));
+    }
+    service(policy, seen, findings);
+}
+
+/// Another KubervisorService, of another name, over the same Service.
+fn rival<'a>(policy: &Policy<'_>, seen: Seen<'a>) -> Option<&'a Object> {
+    let same = |other: &&Policy<'_>| {
+        other.service == policy.service
+            && other.object.namespace == policy.object.namespace
+            && other.object.name != policy.object.name
+    };
+    seen.policies.iter().find(same).map(|other| other.object)
+}
+
+fn service(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
+    let found = |rule, reason: String| Finding::of(rule, policy.object, reason).at("spec.service");
+    let (name, namespace) = (&policy.service, &policy.object.namespace);
+    let services = services_of(seen.objects, namespace);
+    if services.is_empty() || name.is_empty() {
+        return;
+    }
+    let Some(service) = services.iter().find(|service| service.name == *name) else {
+        let known: Vec<_> = services.iter().take(5).map(|service| service.name.as_str()).collect();
+        let reason =
+            format!("no Service {name} among those of namespace {namespace} here: {}", known.join(", "));
+        let finding = found(Rule::ServiceMissing, reason);
+        let meant = crate::check::schema::meant(name, services.iter().map(|service| service.name.as_str()));
+        findings.push(match meant {
+            Some(meant) => finding.cured_by(format!("did you mean {meant}?")),
+            None => finding,
+        });
+        return;
+    };
+    if service.value.pointer("/spec/type").is_some_and(|kind| kind == "ExternalName")
+        || own_selector(service).is_empty()
+    {
+        let reason = format!("Service {name} selects no pods by a label of its own");
+        findings.push(found(Rule::ServiceSelectsNothing, reason));
+        return;
+    }
+    let active = policy.parsed.as_ref().is_some_and(|parsed| parsed.policy.mode == Mode::Active);
+    // Somebody else may add the key by then: `selectorManagement: Managed`.
+    let managed = policy.object.value.pointer("/spec/selectorManagement").is_some_and(|who| who == "Managed");
+    if active && !managed && !holds_key(service) {
+        let reason =
+            format!("the selector of Service {name} does not hold kubervisor/traffic, so nothing is cut");
+        findings.push(found(Rule::NotActivated, reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::testing::rules;
+
+    const POLICY: &str = "
+apiVersion: kubervisor.k8s.io/v1alpha1
+kind: KubervisorService
+metadata: {name: checkout, namespace: shop}
+spec:
+  service: checkout
+  breakers:
+  - {name: b, minPodsAvailableRatio: 50, customService: 'judge.shop:80/'}
+";
+    const SERVICE: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: checkout, namespace: shop}
+spec: {selector: {app: checkout, kubervisor/traffic: 'yes'}}
+";
+
+    #[test]
+    fn a_good_pair_breaks_no_rule() {
+        assert_eq!(rules(&format!("{POLICY}{SERVICE}")), [""; 0]);
+        assert_eq!(rules(POLICY), [""; 0]);
+    }
+
+    #[test]
+    fn good_and_bad_overlap() {
+        let discrete = |bad: &str| {
+            let detector = format!(
+                "discreteValueOutOfList: {{promQL: x, prometheusService: 'p:1', key: k, goodValues: [a, b], badValues: [{bad}]}}"
+            );
+            rules(&POLICY.replace("customService: 'judge.shop:80/'", &detector))
+        };
+        assert_eq!(discrete("b, c"), ["good-and-bad-overlap"]);
+        assert_eq!(discrete("c"), [""; 0]);
+    }
+
+    #[test]
+    fn floor_of_one() {
+        assert_eq!(rules(&POLICY.replace("minPodsAvailableRatio: 50, ", "")), ["floor-of-one"]);
+        assert_eq!(rules(&POLICY.replace("Ratio: 50", "Count: 1")), [""; 0]);
+    }
+
+    #[test]
+    fn same_service() {
+        let second = POLICY.replace("name: checkout,", "name: second,");
+        assert_eq!(rules(&format!("{POLICY}---{second}")), ["same-service"]);
+        let elsewhere = second.replace("namespace: shop", "namespace: bank");
+        assert_eq!(rules(&format!("{POLICY}---{elsewhere}")), [""; 0]);
+        assert_eq!(
+            rules(&format!("{POLICY}---{POLICY}")),
+            [""; 0],
+            "the later of one name replaces the former"
+        );
+    }
+
+    #[test]
+    fn service_missing() {
+        let other =
+            SERVICE.replace("name: checkout,", "name: checkuot,").replace(", kubervisor/traffic: 'yes'", "");
+        assert_eq!(rules(&format!("{POLICY}{other}")), ["service-missing"]);
+        let elsewhere = other.replace("namespace: shop", "namespace: bank");
+        assert_eq!(rules(&format!("{POLICY}{elsewhere}")), [""; 0]);
+    }
+
+    #[test]
+    fn service_selects_nothing() {
+        let only_key = SERVICE.replace("app: checkout, ", "");
+        assert_eq!(rules(&format!("{POLICY}{only_key}")), ["service-selects-nothing"]);
+        let external = SERVICE.replace("spec: {", "spec: {type: ExternalName, ");
+        assert_eq!(rules(&format!("{POLICY}{external}")), ["service-selects-nothing"]);
+    }
+
+    #[test]
+    fn not_activated() {
+        let open = SERVICE.replace(", kubervisor/traffic: 'yes'", "");
+        assert_eq!(rules(&format!("{POLICY}{open}")), ["not-activated"]);
+        let dry = POLICY.replace("service: checkout", "service: checkout\n  mode: DryRun");
+        assert_eq!(rules(&format!("{dry}{open}")), [""; 0]);
+    }
+}
