@@ -158,8 +158,11 @@ fn lost_in_call(call: &Call, label: &str) -> Option<String> {
         // It brings labels of series that no selector names.
         "info" => return None,
         "absent" | "absent_over_time" => {
-            let named =
-                args.first().is_some_and(|arg| selectors(arg).iter().all(|s| equals(s, label).is_some()));
+            let named = args.first().is_some_and(|arg| match inside(arg) {
+                Expr::VectorSelector(selector) => equals(selector, label).is_some(),
+                Expr::MatrixSelector(matrix) => equals(&matrix.vs, label).is_some(),
+                _ => false,
+            });
             return (!named).then(|| format!("`{name}` has the labels of its selector only"));
         }
         _ => {}
@@ -303,6 +306,7 @@ mod tests {
             "2 / sum(x)",
             "abs(sum(x))",
             "absent(x{job=\"a\"})",
+            "absent(absent(x{pod=\"a\"}))",
             "minute()",
             "x{pod=\"\"}",
             "x / on (instance) y",

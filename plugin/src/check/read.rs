@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use kubervisor::api::key;
+use kubervisor::api::{GROUP, key};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -166,10 +166,27 @@ impl Reader<'_> {
                 continue;
             }
             let place = Place { line: place.line + line, ..place.clone() };
-            let reason =
-                format!("line {}: {word} has no quotes, so kubectl takes it for a truth value", place.line);
+            // Without an object's name, the line stands before it.
+            let at = if subject.is_some() { format!("line {}: ", place.line) } else { String::new() };
+            let reason = format!("{at}{word} has no quotes, so kubectl takes it for a truth value");
             let finding = Finding { subject, ..Finding::of_place(Rule::UnquotedYes, place, reason) };
             self.input.findings.push(finding.cured_by(format!("write {}: \"{word}\"", key::TRAFFIC)));
+        }
+        self.truths(before, text);
+    }
+
+    /// Words in our own kind, such as one of goodValues, that no quotes stand around anywhere in the text.
+    fn truths(&mut self, before: usize, text: &str) {
+        let quoted =
+            |word: &str| text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'"));
+        for object in self.input.objects[before..].iter().filter(|object| object.group == GROUP) {
+            let mut words = Vec::new();
+            booleans(&object.value["spec"], "spec", &mut words);
+            for (field, word) in words.into_iter().filter(|(_, word)| !quoted(word)) {
+                let reason = format!("{word} has no quotes, so kubectl takes it for a truth value");
+                let finding = Finding::of(Rule::UnquotedYes, object, reason).at(field);
+                self.input.findings.push(finding.cured_by(format!("write \"{word}\"")));
+            }
         }
     }
 
@@ -244,19 +261,21 @@ fn documents(text: &str) -> Vec<Document<'_>> {
     parts(text).into_iter().filter_map(|(line, part)| yaml(line, part)).collect()
 }
 
-/// Values of JSON one after the other. `None`: the first one is none, so it may be YAML that begins like it.
+/// Values of JSON one after the other. `None`: it may be YAML that begins like it, or that stands between them.
 fn json(text: &str) -> Option<Vec<Document<'_>>> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let (mut documents, mut start) = (Vec::new(), 0);
+    let (mut documents, mut start, mut line) = (Vec::new(), 0, 1);
+    let divided = || text.lines().any(|line| line.starts_with("---"));
     while let Some(value) = values.next() {
         let end = if value.is_ok() { values.byte_offset() } else { text.len() };
         let begin = start + (text[start..].len() - text[start..].trim_start().len());
-        let line = text[..begin].matches('\n').count() + 1;
-        if documents.is_empty() && value.is_err() {
+        line += text[start..begin].matches('\n').count();
+        if value.is_err() && (documents.is_empty() || divided()) {
             return None;
         }
         let value = value.map_err(|error| (error.line(), error.to_string()));
         documents.push(Document { line, text: &text[begin..end], value });
+        line += text[begin..end].matches('\n').count();
         start = end;
     }
     Some(documents)
@@ -339,6 +358,22 @@ fn unquoted(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
+/// Texts that are such words, with their fields.
+fn booleans(value: &Value, at: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) if BOOLEANS.iter().any(|known| text.eq_ignore_ascii_case(known)) => {
+            found.push((at.to_owned(), text.clone()));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| booleans(item, &format!("{at}[{i}]"), found));
+        }
+        Value::Object(map) => {
+            map.iter().for_each(|(name, value)| booleans(value, &format!("{at}.{name}"), found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Whether the traffic key has this value anywhere in it.
 fn says(value: &Value, word: &str) -> bool {
     let is = |value: &Value| match value {
@@ -350,5 +385,84 @@ fn says(value: &Value, word: &str) -> bool {
         Value::Object(map) => map.get(key::TRAFFIC).is_some_and(is) || map.values().any(|v| says(v, word)),
         Value::Array(items) => items.iter().any(|item| says(item, word)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(text: &str) -> Input {
+        read(&["-".into()], text.as_bytes(), "default")
+    }
+
+    /// Document, line and name of each object.
+    fn objects(text: &str) -> Vec<(usize, usize, String)> {
+        of(text).objects.into_iter().map(|o| (o.place.document, o.place.line, o.name)).collect()
+    }
+
+    fn named(names: &[(usize, usize, &str)]) -> Vec<(usize, usize, String)> {
+        names.iter().map(|(document, line, name)| (*document, *line, (*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn documents_are_divided_and_numbered_as_people_count_them() {
+        let one = |name| format!("kind: A\napiVersion: v1\nmetadata: {{name: {name}}}\n");
+        let text = format!("---\n# nothing\n---\n{}--- # next\n\n# why\n{}---\n", one("a"), one("b"));
+        assert_eq!(objects(&text), named(&[(1, 4, "a"), (2, 10, "b")]));
+        let json = "{\"kind\": \"A\", \"apiVersion\": \"v1\", \"metadata\": {\"name\": \"a\"}}";
+        let streams = named(&[(1, 1, "a"), (2, 2, "a")]);
+        assert_eq!(objects(&format!("{json}\n{json}\n")), streams);
+        assert_eq!(objects(&format!("{json}\n---\n{json}\n")), named(&[(1, 1, "a"), (2, 3, "a")]));
+        let windows = format!("{}---\r\n{}", one("a"), one("b")).replace('\n', "\r\n");
+        assert_eq!(objects(&windows).len(), 2);
+    }
+
+    #[test]
+    fn lists_merge_keys_and_numbers_as_keys_are_read_as_kubectl_reads_them() {
+        let list = "{kind: List, apiVersion: v1, items: [{kind: A, apiVersion: v1, metadata: {name: a}}, {kind: B, apiVersion: g/v2, metadata: {name: b, namespace: n}}]}";
+        let read = of(list).objects;
+        let told: Vec<_> =
+            read.iter().map(|o| format!("{}/{} {}", o.group, o.version, o.subject())).collect();
+        assert_eq!(told, ["/v1 A default/a", "g/v2 B n/b"]);
+        let merged =
+            of("base: &b {x: 1}\nkind: A\napiVersion: v1\nmetadata: {name: a}\ndata: {<<: *b, 1: z}\n");
+        assert_eq!(merged.objects[0].value["data"], serde_json::json!({"x": 1, "1": "z"}));
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_line_in_the_file() {
+        let found = of("kind: A\napiVersion: v1\nmetadata: {name: a}\n---\na: 1\nb: [\n---\nc: 1\nc: 2\n");
+        let faults: Vec<_> =
+            found.findings.iter().map(|f| (f.rule, f.place.document, f.place.line)).collect();
+        assert_eq!(faults[0], (Rule::Unreadable, 2, 7));
+        assert_eq!((faults[1].0, faults[1].1), (Rule::Unreadable, 3));
+        assert!(found.findings[1].reason.contains("duplicate"), "{:?}", found.findings);
+        assert_eq!(found.objects.len(), 1);
+    }
+
+    #[test]
+    fn words_without_quotes_are_found_with_their_line_and_only_where_they_are_values() {
+        let label = "# why\nkind: Pod\napiVersion: v1\nmetadata:\n  name: a\n  labels:\n    kubervisor/traffic: yes # now\n";
+        let found = of(label).findings;
+        assert_eq!((found.len(), found[0].rule, found[0].place.line), (1, Rule::UnquotedYes, 7));
+        assert!(of(&label.replace("yes", "'yes'")).findings.is_empty());
+        assert!(of(&label.replace("    kub", "    # kub")).findings.is_empty());
+        let listed = |value: &str| {
+            let spec = format!("spec: {{goodValues: [{value}]}}");
+            of(&format!("kind: A\napiVersion: kubervisor.k8s.io/v1alpha1\nmetadata: {{name: a}}\n{spec}\n"))
+                .findings
+        };
+        assert_eq!(listed("on")[0].field.as_deref(), Some("spec.goodValues[0]"));
+        assert!(listed("\"on\"").is_empty() && listed("'on'").is_empty() && listed("one").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic_or_be_silent(text in "([-a-c0-1{}\\[\\]:,#&*!\"' \n]{0,40}(---)?\n?){0,4}|\\PC{0,60}") {
+            let read = of(&text);
+            prop_assert!(!read.findings.is_empty() || !read.objects.is_empty());
+        }
     }
 }

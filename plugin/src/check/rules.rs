@@ -72,8 +72,8 @@ rules! {
         "A document has no apiVersion, kind or metadata.name, so it is no Kubernetes object. In a folder such documents are only counted."
         "give the document apiVersion, kind and metadata.name, or leave the file out"
     UnquotedYes "unquoted-yes" Error
-        "kubectl reads `yes` without quotes as true, and the API server refuses a label that is no text."
-        "write kubervisor/traffic: \"yes\", with quotes"
+        "kubectl reads `yes`, `no`, `on`, `off`, `y` and `n` without quotes as truth values, and the API server refuses them where a text is wanted: in kubervisor/traffic, or in a KubervisorService."
+        "write it with quotes: kubervisor/traffic: \"yes\""
     UnknownKind "unknown-kind" Error
         "The group kubervisor.k8s.io has no such kind or version."
         "write apiVersion: kubervisor.k8s.io/v1alpha1 and kind: KubervisorService"
@@ -81,7 +81,7 @@ rules! {
         "The API server refuses it by the schema or by a rule of the definition."
         "write it as docs/reference/kubervisorservice.md says"
     UnknownField "unknown-field" Error
-        "No such field. The API server drops it without a word, and a default holds in its place."
+        "No such field. The API server drops it without a word unless it is asked to be strict (as kubectl asks), and a default holds in its place."
         "take the field out"
     Refused "refused" Error
         "The controller refuses it (InitFailed): nothing is cut."
@@ -122,8 +122,8 @@ rules! {
     FloorOfOne "floor-of-one" Warning
         "No breaker sets minPodsAvailableCount or minPodsAvailableRatio: the floor is one pod, whatever the fleet's size."
         "say how many pods the load needs: minPodsAvailableRatio: 50"
-    SameService "same-service" Error
-        "Two KubervisorServices name one Service (Conflict): both hold everything but returns."
+    SamePods "same-pods" Error
+        "Two KubervisorServices name one Service, or Services over one workload (Conflict): both hold everything but returns."
         "make them breakers of one KubervisorService"
     KeyInWorkloadSelector "key-in-workload-selector" Error
         "A workload's own selector holds kubervisor/traffic: a pod that is cut leaves its workload and is replaced at once."

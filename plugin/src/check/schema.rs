@@ -4,7 +4,7 @@
 //! uses and no others, and a test refuses one that it does not know: a JSON Schema library would want the definition
 //! translated first (`nullable`, int-or-string, list-map keys), and knows nothing of fields that are dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -51,14 +51,39 @@ pub enum Fault {
     },
 }
 
+/// A schema, with its patterns read once.
+#[derive(Debug)]
+pub struct Schema {
+    root: Value,
+    patterns: BTreeMap<String, Regex>,
+}
+
+impl Schema {
+    /// Of an object.
+    #[must_use]
+    pub fn new(root: Value) -> Self {
+        fn patterns(schema: &Value, found: &mut BTreeMap<String, Regex>) {
+            if let Some(text) = schema["pattern"].as_str()
+                && let Ok(pattern) = Regex::new(text)
+            {
+                found.insert(text.to_owned(), pattern);
+            }
+            schema.as_object().into_iter().flatten().for_each(|(_, value)| patterns(value, found));
+        }
+        let mut found = BTreeMap::new();
+        patterns(&root, &mut found);
+        Self { root, patterns: found }
+    }
+}
+
 /// Faults of the object, in the order of its fields. The status is the controller's: what stands there is not kept.
 #[must_use]
-pub fn faults(object: &Value, schema: &Value) -> Vec<Fault> {
+pub fn faults(object: &Value, schema: &Schema) -> Vec<Fault> {
     let mut found = Found { faults: Vec::new(), schema };
     found.unknown("", object, &TOP);
     found.unknown("metadata", &object["metadata"], &METADATA);
     match object.get("spec") {
-        Some(spec) => found.value("spec", spec, &schema["properties"]["spec"]),
+        Some(spec) => found.value("spec", spec, &schema.root["properties"]["spec"]),
         None => found.refuse("spec", "it is required"),
     }
     found.faults
@@ -89,7 +114,7 @@ pub fn meant<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k
 struct Found<'s> {
     faults: Vec<Fault>,
     /// All of it: a field may belong elsewhere.
-    schema: &'s Value,
+    schema: &'s Schema,
 }
 
 impl Found<'_> {
@@ -102,7 +127,7 @@ impl Found<'_> {
         for name in fields.filter(|name| !known.contains(&name.as_str())) {
             let field = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
             let alike = meant(name, known.iter().copied()).map(str::to_owned);
-            let meant = alike.or_else(|| elsewhere(name, self.schema));
+            let meant = alike.or_else(|| elsewhere(name, &self.schema.root));
             self.faults.push(Fault::Dropped { field, meant });
         }
     }
@@ -184,7 +209,8 @@ impl Found<'_> {
         }
         let pattern = schema["pattern"].as_str();
         // A pattern that cannot be read would refuse everything; a test reads all of them.
-        if pattern.is_some_and(|pattern| !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))) {
+        let fits = |pattern| self.schema.patterns.get(pattern).is_some_and(|pattern| pattern.is_match(text));
+        if pattern.is_some_and(|pattern| !fits(pattern)) {
             let example = if schema.get("x-kubernetes-preserve-unknown-fields").is_some() {
                 "write seconds (2.5) or a text such as \"500ms\" or \"2m30s\"".to_owned()
             } else {
@@ -271,7 +297,7 @@ mod tests {
     }
 
     fn of(object: &Value) -> Vec<String> {
-        let faults = faults(&without_nulls(object), &schema()).into_iter();
+        let faults = faults(&without_nulls(object), &Schema::new(schema())).into_iter();
         let told = faults.map(|fault| match fault {
             Fault::Refused { field, reason } => format!("{field}: {reason}"),
             Fault::Dropped { field, meant } => format!("{field} dropped, {}?", meant.unwrap_or_default()),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::finding::Finding;
 use super::read::Object;
 use super::rules::Rule;
-use super::schema::{Fault, faults, without_nulls};
+use super::schema::{Fault, Schema, faults, without_nulls};
 
 /// The kind that is validated.
 pub const KIND: &str = "KubervisorService";
@@ -23,9 +23,9 @@ const NAME_MAX: usize = 63;
 const SOME_PROMETHEUS: &str = "prometheus.invalid:9090";
 
 /// Of the definition that the controller registers.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let crd = serde_json::to_value(crd()).unwrap_or_default();
-    crd.pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default()
+    Schema::new(crd.pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default())
 });
 
 /// A KubervisorService of the input.
@@ -114,7 +114,7 @@ fn schema(object: &Object, value: &Value, findings: &mut Vec<Finding>) -> BTreeS
                 Finding::of(Rule::Schema, object, reason).at(field)
             }
             Fault::Dropped { field, meant } => {
-                let reason = "there is no such field, so the API server drops it and the default holds";
+                let reason = "there is no such field: kubectl refuses it, and where nobody does, it is dropped and the default holds";
                 let finding = Finding::of(Rule::UnknownField, object, reason).at(field);
                 match meant {
                     Some(meant) => finding.cured_by(format!("did you mean {meant}?")),
@@ -275,15 +275,15 @@ mod tests {
         spec["breakers"][0]["confirm"] = json!({"anomalous": 3, "of": 2});
         spec["breakers"][0]["evaluationPeriod"] = json!("25h");
         spec["limits"] = json!({"maxCuts": 5});
-        let fields: Vec<_> =
-            super::tests::told(&spec).into_iter().filter_map(|finding| finding.field).collect();
+        let found = super::tests::told(&spec).into_iter();
+        let found: Vec<_> = found.map(|finding| (finding.rule, finding.field.unwrap_or_default())).collect();
         let expected = [
-            "breakers[pears].minPodsAvailableRatio",
-            "limits.maxCuts",
-            "breakers[pears].evaluationPeriod",
-            "breakers[pears].confirm",
+            (Rule::Schema, "breakers[pears].minPodsAvailableRatio"),
+            (Rule::UnknownField, "limits.maxCuts"),
+            (Rule::Refused, "breakers[pears].evaluationPeriod"),
+            (Rule::Refused, "breakers[pears].confirm"),
         ];
-        assert_eq!(fields, expected.map(|field| format!("spec.{field}")));
+        assert_eq!(found, expected.map(|(rule, field)| (rule, format!("spec.{field}"))));
     }
 
     #[test]

@@ -24,8 +24,10 @@ pub struct Seen<'a> {
 #[must_use]
 pub fn lint(seen: Seen<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for policy in seen.policies {
+    let reached: Vec<_> = seen.policies.iter().map(|policy| selectors::reached(policy, seen)).collect();
+    for (number, policy) in seen.policies.iter().enumerate() {
         queries::lint(policy, &mut findings);
+        findings.extend(policy::rival(number, seen, &reached));
         policy::lint(policy, seen, &mut findings);
     }
     selectors::lint(seen, &mut findings);

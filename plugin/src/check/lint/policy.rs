@@ -34,25 +34,25 @@ pub fn lint(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
             findings.push(found(Rule::FloorOfOne, reason).at("spec.breakers"));
         }
     }
-    if let Some(other) = rival(policy, seen) {
-        let reason = format!(
-            "{} names Service {} too: both hold everything but returns",
-            other.subject(),
-            policy.service
-        );
-        findings.push(found(Rule::SameService, reason).at("spec.service"));
-    }
     service(policy, seen, findings);
 }
 
-/// Another KubervisorService, of another name, over the same Service.
-fn rival<'a>(policy: &Policy<'_>, seen: Seen<'a>) -> Option<&'a Object> {
-    let same = |other: &&Policy<'_>| {
-        other.service == policy.service
-            && other.object.namespace == policy.object.namespace
-            && other.object.name != policy.object.name
-    };
-    seen.policies.iter().find(same).map(|other| other.object)
+/// Another KubervisorService, of another name, that reaches the same pods. `reached`: the workloads of each.
+pub fn rival(number: usize, seen: Seen<'_>, reached: &[Vec<&Object>]) -> Option<Finding> {
+    let policy = &seen.policies[number];
+    let others = seen.policies.iter().zip(reached).filter(|(other, _)| {
+        other.object.namespace == policy.object.namespace && other.object.name != policy.object.name
+    });
+    let shared = |theirs: &&&Object| reached[number].iter().any(|own| std::ptr::eq(**theirs, *own));
+    let reason = others.into_iter().find_map(|(other, theirs)| {
+        let (name, service) = (other.object.subject(), &other.service);
+        if *service == policy.service {
+            return Some(format!("{name} names Service {service} too: both hold everything but returns"));
+        }
+        let workload = theirs.iter().find(shared)?.subject();
+        Some(format!("{name} reaches the pods of {workload} too, by Service {service}: both hold everything but returns"))
+    })?;
+    Some(Finding::of(Rule::SamePods, policy.object, reason).at("spec.service"))
 }
 
 fn service(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
@@ -137,9 +137,9 @@ spec: {selector: {app: checkout, kubervisor/traffic: 'yes'}}
     }
 
     #[test]
-    fn same_service() {
+    fn same_pods() {
         let second = POLICY.replace("name: checkout,", "name: second,");
-        assert_eq!(rules(&format!("{POLICY}---{second}")), ["same-service"]);
+        assert_eq!(rules(&format!("{POLICY}---{second}")), ["same-pods"]);
         let elsewhere = second.replace("namespace: shop", "namespace: bank");
         assert_eq!(rules(&format!("{POLICY}---{elsewhere}")), [""; 0]);
         assert_eq!(

@@ -12,6 +12,7 @@ use super::Seen;
 use crate::check::finding::Finding;
 use crate::check::read::Object;
 use crate::check::rules::Rule;
+use crate::check::validate::Policy;
 
 /// Workloads whose selector decides which pods are theirs.
 const WORKLOADS: [(&str, &str); 5] = [
@@ -89,15 +90,20 @@ pub fn own_selector(service: &Object) -> Vec<(&str, &str)> {
 /// Workloads whose pods a Service selects, traffic key aside.
 pub fn behind<'a>(service: &Object, objects: &'a [Object]) -> Vec<&'a Object> {
     let selector = own_selector(service);
+    let near = |object: &&Object| is_workload(object) && object.namespace == service.namespace;
     let selected = |object: &&Object| {
         let labels: BTreeMap<_, _> =
             texts(&object.value, "/spec/template/metadata/labels").into_iter().collect();
-        is_workload(object)
-            && object.namespace == service.namespace
-            && !selector.is_empty()
-            && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     };
-    objects.iter().filter(selected).collect()
+    objects.iter().filter(near).filter(selected).collect()
+}
+
+/// Workloads behind the Service that a policy names.
+pub fn reached<'a>(policy: &Policy<'_>, seen: Seen<'a>) -> Vec<&'a Object> {
+    let services = services_of(seen.objects, &policy.object.namespace);
+    let service = services.into_iter().find(|service| service.name == policy.service);
+    service.map(|service| behind(service, seen.objects)).unwrap_or_default()
 }
 
 fn is_workload(object: &Object) -> bool {
