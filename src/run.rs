@@ -288,21 +288,29 @@ pub fn print_crds() -> anyhow::Result<()> {
 pub async fn release(args: ReleaseArgs) -> anyhow::Result<()> {
     telemetry::start(telemetry::LogFormat::Text);
     install_crypto();
+    let config = config().await?;
+    let client = client(config.clone())?;
+    release_as(&args, &config, &client).await
+}
+
+/// The same for whoever has a client already, which must not retry by itself.
+///
+/// # Errors
+/// Pods are still held, or Services still hold the key, by name.
+pub async fn release_as(args: &ReleaseArgs, config: &Config, client: &Client) -> anyhow::Result<()> {
     let scope = if args.all {
         Scope::Cluster
     } else {
         Scope::of(&args.namespaces).map_err(|e| anyhow!("--namespace: {e}"))?
     };
-    let config = config().await?;
-    let client = client(config.clone())?;
     let stop = stop_on_signal()?;
     let selectors = match (args.open_selectors, args.accept_dark) {
         (true, _) => Selectors::Open,
         (false, true) => Selectors::AcceptDark,
         (false, false) => Selectors::Refuse,
     };
-    let (mandate, campaign) = elect::seize(&args.lease, &config, &client, &stop).await?;
-    let released = release_all(&client, &scope, selectors, &mandate, &stop).await;
+    let (mandate, campaign) = elect::seize(&args.lease, config, client, &stop).await?;
+    let released = release_all(client, &scope, selectors, &mandate, &stop).await;
     // Not given up: a controller that is on its way out must not act once more before it is gone.
     campaign.end(false, Instant::now() + LAST_WORD).await;
     released
