@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kubervisor::sources::Endpoint;
 
@@ -252,7 +253,7 @@ pub struct HoldArgs {
     /// KubervisorService.
     pub name: String,
     /// Why, for people.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub reason: String,
     /// How long, such as 30m or 2h. Default: until `resume`.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -279,7 +280,7 @@ pub struct ResumeArgs {
 #[derive(Debug, Clone, Args)]
 pub struct FreezeArgs {
     /// Why, for people.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub reason: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
@@ -351,6 +352,9 @@ pub struct ReleaseArgs {
     /// Succeed although Services still hold the key: pods born later get no traffic until somebody labels them.
     #[arg(long, conflicts_with = "open_selectors")]
     pub accept_dark: bool,
+    /// Take the Lease first, so that no controller acts meanwhile; false where none runs and the Lease may not be read.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
     pub controller: ControllerArgs,

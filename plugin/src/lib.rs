@@ -5,6 +5,7 @@
 //!   reach    kubeconfig, context and namespace -> a client with the caller's own rights
 //!   objects  KubervisorServices as the server has them
 //!   get, get_watch, describe, version   verbs that show; complete, papers   for shells and readers
+//!   steer, freeze, pods (governs), release   verbs that steer
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //!   check    manifests -> findings; no cluster
 //! ```
@@ -19,13 +20,18 @@ pub mod check;
 pub mod complete;
 pub mod describe;
 pub mod fail;
+pub mod freeze;
 pub mod get;
 pub mod get_watch;
+pub mod governs;
 pub mod objects;
 pub mod out;
 pub mod papers;
+pub mod pods;
 pub mod reach;
+pub mod release;
 pub mod rules;
+pub mod steer;
 pub mod table;
 #[cfg(test)]
 mod testing;
@@ -52,6 +58,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Man(args)) => papers::man(&args.folder),
         Some(Verb::Complete(args)) => complete::run(&reach, &args.words).await,
         Some(Verb::Check(args)) => check::run(&args, &reach),
+        Some(Verb::Hold(args)) => steer::hold(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Resume(args)) => steer::resume(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::DryRun(args)) => steer::dry_run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Freeze(args)) => freeze::freeze(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Thaw(args)) => freeze::thaw(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Cut(args)) => pods::cut(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Restore(args)) => pods::restore(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Override(args)) => pods::word_on(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Release(args)) => release::run(&reach, &args).await,
         Some(_) => bail!("not there yet"),
     }
 }

@@ -3,23 +3,9 @@
 use localcluster::Cluster;
 use serde_json::{Value, json};
 
-use crate::harness::{Controller, FakeSource, SOON, Shop, custom_breaker, eventually};
+use super::with_one_cut;
+use crate::harness::{Controller, Shop};
 use crate::person::Person;
-
-/// A shop whose custom service condemns the first pod, which is cut.
-async fn with_one_cut(prefix: &str) -> (Shop, FakeSource, Controller, String) {
-    let shop = Shop::open(prefix, 5).await;
-    let source = FakeSource::start(&shop.namespace).await;
-    let controller = Controller::ready(&shop.controller()).await;
-    let bad = shop.names().await[0].clone();
-    source.name_bad([bad.as_str()]);
-    let mut breaker = custom_breaker("named", &source);
-    breaker["activator"] = json!({"period": 300});
-    shop.govern(json!({"breakers": [breaker]})).await;
-    shop.cut_are(&[&bad]).await;
-    eventually("the status tells of it", SOON, || async { shop.status().await["fleet"]["cut"] == 1 }).await;
-    (shop, source, controller, bad)
-}
 
 /// Without the age, which goes on.
 fn cells(line: &str) -> Vec<&str> {
