@@ -27,10 +27,6 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
         args.names.len() < 2,
         "watch is only supported on individual resources and resource collections: name one, or none"
     );
-    anyhow::ensure!(
-        args.names.is_empty() || cluster.scope.is_some(),
-        "a resource cannot be retrieved by name across all namespaces: leave out -A, or the name"
-    );
     let api: Api<DynamicObject> = match &cluster.scope {
         Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &kind()),
         None => Api::all_with(cluster.client.clone(), &kind()),

@@ -91,6 +91,7 @@ pub async fn pages(
 /// # Errors
 /// The server's refusal; for a name that is not there, with the one that may be meant.
 pub async fn one(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
+    cluster.single()?;
     let namespace = Some(cluster.namespace.as_str());
     let ask = Ask { verb: "get", resource: RESOURCE, name: wanted, namespace };
     // A name goes into a path.
@@ -129,10 +130,9 @@ impl Found {
 /// The server's refusal; names across all namespaces.
 pub async fn find(cluster: &Cluster, names: &[String], selector: Option<&str>) -> anyhow::Result<Found> {
     let scope = cluster.scope.as_deref();
-    anyhow::ensure!(
-        names.is_empty() || scope.is_some(),
-        "a resource cannot be retrieved by name across all namespaces: leave out -A, or the names"
-    );
+    if !names.is_empty() {
+        cluster.single()?;
+    }
     anyhow::ensure!(
         names.is_empty() || selector.is_none(),
         "name cannot be provided when a selector is specified: leave out -l, or the names"

@@ -167,14 +167,19 @@ pub async fn restore(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         "pod {name} is not back yet; the word Serve stays on it, and means that it is never cut again: `kubectl \
          kubervisor override {name} clear` takes it back, `kubectl kubervisor explain {name}` says why"
     );
-    // Left there, the word would forbid every later cut.
-    let left = former.filter(|former| *former == "Never");
-    say(cluster, &pod, left, &args.only_try).await?;
-    print(&format!(
-        "pod/{name} restored{}: its strikes are forgiven, and new evidence may cut it again\nTo forbid that: kubectl \
-         kubervisor override {name} never\n",
-        ready(&get(cluster, name).await?)
-    ))
+    let now = get(cluster, name).await?;
+    // Left there, the word would forbid every later cut; a lasting one from before stays, and so does a newer one.
+    let left = former.filter(|former| *former != "Cut");
+    if word(&now) == Word::Serve.value() && left != Word::Serve.value() {
+        say(cluster, &now, left, &args.only_try).await?;
+    }
+    let next = match left {
+        Some(word) => format!("Its word is {word} again, as before: it is not cut"),
+        None => {
+            format!("New evidence may cut it again; to forbid that: kubectl kubervisor override {name} never")
+        }
+    };
+    print(&format!("pod/{name} restored{}: its strikes are forgiven\n{next}\n", ready(&now)))
 }
 
 /// As `release` does it, for one pod.
@@ -288,6 +293,7 @@ async fn becomes(cluster: &Cluster, pod: &str, so: impl Fn(&Value) -> bool) -> a
 
 /// A pod; for a name that is not there, the one that may be meant.
 async fn get(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
+    cluster.single()?;
     let ask = Ask { verb: "get", resource: "pods", name: wanted, namespace: Some(&cluster.namespace) };
     let path = format!("/api/v1/namespaces/{}/pods", cluster.namespace);
     let request = Request::new(path).get(wanted, &GetParams::default())?;

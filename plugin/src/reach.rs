@@ -49,6 +49,18 @@ impl Cluster {
         let scope = (!reach.all_namespaces).then(|| namespace.clone());
         Ok(Self { client, scope, namespace, config })
     }
+
+    /// That things are looked for in one namespace: by a name alone they cannot be found in all of them.
+    ///
+    /// # Errors
+    /// They are looked for everywhere.
+    pub fn single(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.scope.is_some(),
+            "a resource cannot be retrieved by name across all namespaces: leave out -A, or the name"
+        );
+        Ok(())
+    }
 }
 
 async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Config> {

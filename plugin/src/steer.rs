@@ -219,8 +219,8 @@ async fn change(
 fn keeper(object: &Value) -> Option<&str> {
     let fields = object.pointer("/metadata/managedFields")?.as_array()?;
     let writes_spec = |entry: &&Value| entry.pointer("/fieldsV1/f:spec").is_some();
-    let managers = fields.iter().filter(writes_spec).map(|entry| text(entry, "/manager"));
-    managers.into_iter().find(|manager| KEEPERS.iter().any(|keeper| manager.to_lowercase().contains(keeper)))
+    let writers = fields.iter().filter(writes_spec).map(|entry| text(entry, "/manager"));
+    writers.into_iter().find(|writer| KEEPERS.iter().any(|keeper| writer.to_lowercase().contains(keeper)))
 }
 
 #[cfg(test)]
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn whoever_writes_the_spec_from_a_repository_is_named() {
-        let by = |manager: &str, fields: Value| {
-            let entry = json!({"manager": manager, "fieldsV1": fields});
+        let by = |writer: &str, fields: Value| {
+            let entry = json!({"manager": writer, "fieldsV1": fields});
             json!({"metadata": {"managedFields": [entry]}})
         };
         let spec = json!({"f:spec": {}});

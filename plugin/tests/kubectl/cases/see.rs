@@ -4,7 +4,7 @@ use localcluster::Cluster;
 use serde_json::{Value, json};
 
 use super::with_one_cut;
-use crate::harness::{Controller, Shop};
+use crate::harness::{Controller, SOON, Shop, eventually};
 use crate::person::Person;
 
 /// Without the age, which goes on.
@@ -151,4 +151,39 @@ async fn versions_and_completions_come_through_kubectl() {
     shop.govern(json!({"breakers": [{"name": "named", "customService": "judge.shop:80/bad"}]})).await;
     let words = admin.kubectl(&["__complete", "kubervisor", "describe", "pe"]).await;
     assert!(words.ok && words.out.starts_with("pears\n:4\n"), "{words:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_is_asked_for_once_however_many_objects_are_shown() {
+    let shop = Shop::open("calls", 1).await;
+    for name in ["pears", "plums", "figs"] {
+        shop.govern_as(name, json!({"breakers": [{"name": "named", "customService": "judge.shop:80/bad"}]}))
+            .await;
+    }
+    let account = shop.account().await;
+    let reads = json!({"apiGroups": ["", "kubervisor.k8s.io"], "resources": ["*"], "verbs": ["get", "list"]});
+    shop.allow(&account, &[reads]).await;
+    let person = Person::with(&shop, &shop.controller_as(&account, &[]).kubeconfig);
+    eventually("the rights hold", SOON, || async { person.runs(&["get"]).await.ok }).await;
+    let calls = async |words: &[&str]| {
+        let audit = shop.cluster.audit().within(&shop.namespace);
+        let count = async || {
+            audit.settle().await.unwrap();
+            let all = audit.all_by(&account.user, jiff::Timestamp::UNIX_EPOCH).unwrap();
+            all.iter().map(|call| format!("{} {}", call.verb, call.resource)).collect::<Vec<_>>()
+        };
+        let before = count().await.len();
+        person.sees(words).await;
+        let mut calls = count().await.split_off(before);
+        calls.sort();
+        calls
+    };
+    assert_eq!(calls(&["get", "-o", "wide"]).await, ["list kubervisorservices"]);
+    assert_eq!(calls(&["get", "pears", "plums", "figs"]).await, ["list kubervisorservices"]);
+    assert_eq!(calls(&["get", "pears"]).await, ["get kubervisorservices"]);
+    assert_eq!(calls(&["describe"]).await, ["list events", "list kubervisorservices"]);
+    assert_eq!(
+        calls(&["describe", "pears", "plums", "figs"]).await,
+        ["list events", "list kubervisorservices"]
+    );
 }

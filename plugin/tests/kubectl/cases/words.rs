@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::with_one_cut;
-use crate::harness::{Controller, Shop};
+use crate::harness::{Controller, SOON, Shop, eventually};
 use crate::person::Person;
 
 /// The word on it, and whether its strikes are gone.
@@ -34,8 +34,29 @@ async fn a_pod_is_cut_by_the_controller_and_restored_with_no_word_left_behind() 
     assert_eq!(shop.labelled("no").await, std::slice::from_ref(&good));
     assert_eq!(word(&shop, &good).await.0.as_deref(), Some("Cut"));
     assert!(admin.sees(&["cut", &good, &place]).await.contains("is out of traffic already"));
+    assert!(admin.is_refused(&["restore", &good, &place, "-A"]).await.contains("leave out -A"));
     admin.sees(&["restore", &good, &place]).await;
     assert_eq!((shop.labelled("no").await, word(&shop, &good).await), (vec![], (None, true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_pod_goes_back_and_a_lasting_word_from_before_stays() {
+    let shop = Shop::open("paused", 3).await;
+    let admin = Person::admin(&shop);
+    let place = format!("--controller-namespace={}", shop.namespace);
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [{"name": "named", "customService": "127.0.0.1:1/bad"}]})).await;
+    let pod = shop.names().await.remove(0);
+    shop.mark(&pod, json!({"kubervisor/traffic": "pause"}), json!({"kubervisor.k8s.io/override": "Never"}))
+        .await;
+    eventually("the status tells of it", SOON * 3, || async { shop.status().await["fleet"]["paused"] == 1 })
+        .await;
+    let out = admin.sees(&["describe", "pears"]).await;
+    let row = out.lines().find(|line| line.starts_with(&format!("  {pod}"))).unwrap();
+    assert!(row.contains(" paused ") && row.contains("by hand"), "{out}");
+    let said = admin.sees(&["restore", &pod, &place]).await;
+    assert!(said.contains("Its word is Never again"), "{said}");
+    assert_eq!((shop.labelled("pause").await, word(&shop, &pod).await.0), (vec![], Some("Never".into())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
