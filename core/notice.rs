@@ -64,6 +64,8 @@ pub enum Kind {
     Activated,
     /// It no longer does.
     Deactivated,
+    /// Somebody else takes the key out whenever we add it.
+    SelectorContested,
 }
 
 impl Kind {
@@ -90,6 +92,7 @@ impl Kind {
             Self::GateWithoutOwner => "GateWithoutOwner",
             Self::Activated => "Activated",
             Self::Deactivated => "Deactivated",
+            Self::SelectorContested => "SelectorContested",
         }
     }
 
@@ -111,7 +114,8 @@ impl Kind {
             | Self::SuspectRevision
             | Self::SuspectNode
             | Self::SuspectZone
-            | Self::GateWithoutOwner => true,
+            | Self::GateWithoutOwner
+            | Self::SelectorContested => true,
             Self::PodRestored | Self::Released | Self::Activated | Self::Deactivated => false,
         }
     }

@@ -18,6 +18,7 @@ use crate::cluster::marked::Marked;
 use crate::cluster::registry::Registry;
 use crate::cluster::release::{free, unheld};
 use crate::cluster::{CallError, Clock};
+use crate::leftovers::Leftovers;
 use crate::metrics::Metrics;
 
 /// Marked pods are looked over this often; nothing is asked of the server while none is without an owner.
@@ -64,6 +65,8 @@ struct Waiting {
     ownerless: BTreeMap<Arc<str>, (Instant, bool)>,
     /// The last pod looked at: the next sweep goes on behind it.
     last: Option<(Arc<str>, Arc<str>)>,
+    /// Keys that go before the pods behind them.
+    leftovers: Leftovers,
 }
 
 /// What the server said in this sweep of who holds a pod: one question for each name in a mark.
@@ -81,6 +84,7 @@ impl Janitor {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
             }
             if !self.registry.suspect() && self.writer.mandate().may_write().is_ok() {
+                waiting.leftovers.sweep(&self).await;
                 self.sweep(&mut waiting).await;
                 self.tell_ownerless(&mut waiting);
             }
@@ -92,6 +96,7 @@ impl Janitor {
         let unowned = |m: &Marked| !m.governed || m.by.is_some() && !m.by_exists;
         let mut stray: Vec<_> = self.cache.marked().into_iter().filter(unowned).collect();
         stray.retain(|m| self.sees(&m.namespace));
+        stray.retain(|m| m.behind.as_ref().is_none_or(|service| !waiting.leftovers.goes_first(service)));
         let present = |uid: &Arc<str>| stray.iter().any(|m| m.uid == *uid);
         waiting.missing.retain(|uid, _| present(uid));
         waiting.refused.retain(|uid, _| present(uid));
@@ -133,7 +138,7 @@ impl Janitor {
     }
 
     /// Whether what is not in the view is not there: its lists were complete, and it is proved alive.
-    fn sees(&self, namespace: &str) -> bool {
+    pub(crate) fn sees(&self, namespace: &str) -> bool {
         let [(_, pods), (_, services)] = self.cache.view_ages_in(namespace);
         let ages = [pods, services, self.registry.view_age(namespace)];
         let fresh = ages.into_iter().all(|age| age.is_some_and(|age| age < VIEW_MAX));

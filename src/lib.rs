@@ -5,7 +5,7 @@
 //!   api       the kind KubervisorService, marks on pods, spec -> policy and questions
 //!   cluster   watch -> cache (+ writes in flight) -> Fleet;  Plan -> writes -> status, Events
 //!   owner     one KubervisorService: asks, ticks, applies, tells
-//!   supervisor, janitor   owners come and go; pods whose KubervisorService is gone
+//!   supervisor, janitor, leftovers   owners come and go; pods and keys whose KubervisorService is gone
 //!   turn      all of it for one scope, from a client, a source and a clock
 //!   web, metrics, telemetry, args, elect, run
 //! ```
@@ -19,6 +19,7 @@ pub mod elect;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod janitor;
+mod leftovers;
 pub mod metrics;
 mod own_access;
 pub mod owner;

@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Defaults, Identity, KubervisorService, KubervisorServiceStatus, parse};
+use crate::api::{Defaults, Identity, KubervisorService, KubervisorServiceStatus, Management, Parsed, parse};
 use crate::cluster::call;
 use crate::cluster::index::Governor;
 use crate::cluster::mandate::Term;
@@ -120,12 +120,16 @@ impl Supervisor {
         changed: &Arc<Notify>,
     ) {
         let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |t| t.0);
-        let labels = spec.parsed.as_ref().is_ok_and(|p| p.policy.mode == Mode::Active);
+        let active = |p: &&Arc<Parsed>| p.policy.mode == Mode::Active;
+        let parsed = spec.parsed.as_ref().ok().filter(active);
+        let (labels, manages) =
+            (parsed.is_some(), parsed.is_some_and(|p| p.management == Management::Managed));
         let governor = Governor {
             name: Arc::from(key.1.as_str()),
             service: Arc::clone(service),
             created,
             labels,
+            manages,
             changed: Arc::clone(changed),
         };
         self.parts.cache.govern(&key.0, uid, governor);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::access::{ADMIN, Access};
 use crate::{runtime, wait};
 
-/// Metadata for everything, bodies for pods and what hangs below them. Watches are recorded when they start: their end
+/// Metadata for everything, bodies for pods, what hangs below them, and Services. Watches are recorded when they start: their end
 /// may come an hour later.
 pub(crate) const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
@@ -22,7 +22,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Request
-  resources: [{group: "", resources: [pods, "pods/*"]}]
+  resources: [{group: "", resources: [pods, "pods/*", services]}]
 - level: Metadata
 "#;
 
@@ -53,7 +53,7 @@ pub struct AuditRecord {
     pub code: u16,
     /// Path and query.
     pub uri: String,
-    /// The body sent; recorded for pods and their subresources only.
+    /// The body sent; recorded for pods, their subresources and Services only.
     pub request_object: Option<serde_json::Value>,
 }
 

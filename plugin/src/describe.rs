@@ -23,7 +23,7 @@ use crate::table::Table;
 use crate::words::{plain, shows_utf8};
 
 /// Conditions that are wrong when they are True; `Held` has a part of its own.
-const WRONG_IF_TRUE: [&str; 7] = [
+const WRONG_IF_TRUE: [&str; 8] = [
     "InitFailed",
     "ServiceNotAvailable",
     "Failed",
@@ -31,6 +31,7 @@ const WRONG_IF_TRUE: [&str; 7] = [
     "Inert",
     "TemplateLabelMissing",
     "HpaDiluted",
+    "SelectorContested",
 ];
 /// Conditions that are wrong when they are False.
 const WRONG_IF_FALSE: [&str; 2] = ["Activated", "LabelsComplete"];

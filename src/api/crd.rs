@@ -9,7 +9,7 @@ use super::KubervisorService;
 /// Annotation with [`CRD_VERSION`]: a controller leaves a newer schema than its own alone.
 pub const CRD_VERSION_KEY: &str = "kubervisor.k8s.io/crd-version";
 /// Raised with every change of the schema.
-pub const CRD_VERSION: u32 = 2;
+pub const CRD_VERSION: u32 = 3;
 
 /// The definition of KubervisorService.
 #[must_use]

@@ -34,6 +34,8 @@ pub mod key {
     pub const EPOCH: &str = "kubervisor.k8s.io/epoch";
     /// Annotation: why.
     pub const EVIDENCE: &str = "kubervisor.k8s.io/evidence";
+    /// Annotation of a Service: the KubervisorService that answers for the key in its selector, by uid.
+    pub const MANAGED_BY: &str = "kubervisor.k8s.io/selector-managed-by";
 
     /// Annotation that a ReplicaSet reads: pods with a low one go first when it shrinks.
     pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";

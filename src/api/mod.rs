@@ -32,7 +32,7 @@ pub(crate) use parse::access::header_fault;
 pub use parse::{Asked, Defaults, Parsed, parse};
 pub use service::{
     ActivatorMode, ActivatorSpec, BreakerMode, BreakerSpec, ConfirmSpec, CutsPerPeriodSpec, Growth, HoldSpec,
-    KubervisorService, KubervisorServiceSpec, LimitsSpec, Mode, PodDisruptionBudgets,
+    KubervisorService, KubervisorServiceSpec, LimitsSpec, Management, Mode, PodDisruptionBudgets,
 };
 pub use status::{
     BreakerStatus, Condition, CutStatus, FleetStatus, KillStatus, KubervisorServiceStatus, PodCount, State,

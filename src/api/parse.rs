@@ -11,7 +11,7 @@ use kubervisor_core::policy::{
 };
 use serde_json::Value;
 
-use super::{ActivatorSpec, BreakerSpec, ConfirmSpec, KubervisorServiceSpec, Mode};
+use super::{ActivatorSpec, BreakerSpec, ConfirmSpec, KubervisorServiceSpec, Management, Mode};
 use crate::sources::{Access, Endpoint, PromQuestion, Question, range_of};
 use detectors::Ruled;
 use fields::{dns_label, label_value};
@@ -47,6 +47,8 @@ pub struct Parsed {
     pub service: Arc<str>,
     /// Whether that Service may be the one that governs a StatefulSet.
     pub allow_governing_service: bool,
+    /// Who adds the key to its selector.
+    pub management: Management,
     /// For the core.
     pub policy: ServicePolicy,
     /// For the sources, in the order of the breakers.
@@ -110,6 +112,7 @@ impl Reader<'_> {
         Parsed {
             service: Arc::from(spec.service.as_str()),
             allow_governing_service: spec.allow_governing_service.unwrap_or(false),
+            management: spec.selector_management.unwrap_or_default(),
             policy: ServicePolicy {
                 mode: mode(spec.mode),
                 limits: self.limits(spec.limits.as_ref()),

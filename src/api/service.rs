@@ -61,6 +61,9 @@ pub struct KubervisorServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub holds: Option<Vec<HoldSpec>>,
+    /// Described at the type: the definition takes an enum's description from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector_management: Option<Management>,
     /// Whether pods of a StatefulSet, which have identity and data, may be evicted. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_stateful_set_pods: Option<bool>,
@@ -93,6 +96,20 @@ pub enum Mode {
     DryRun,
     /// Not taken.
     Disabled,
+}
+
+/// Who adds `kubervisor/traffic: "yes"` to the Service's selector, without which cuts have no effect. Manual: you do, by
+/// hand or in Git. Managed: the controller does, once every Ready pod carries the label and at least as many as the floor
+/// do; it takes the key out again when the mode is Disabled, when the resource is deleted, and when this is Manual again.
+/// Where a tool applies the Service with force (Flux, Argo CD, Helm 4), choose Manual and keep the key in Git. Default
+/// Manual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Management {
+    /// People, or what they use.
+    #[default]
+    Manual,
+    /// The controller.
+    Managed,
 }
 
 /// A rule and its floor. Exactly one detector.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::selector::{Selector, SlimSelector};
+use super::label_selector::{Selector, SlimSelector};
 use super::slim::SlimMeta;
 use super::watch::Watched;
 

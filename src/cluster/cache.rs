@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::index::{Governor, Namespace, Pod, State};
 use super::lists::{Feed, Feeds, List, lists_of, scope_of};
+use super::selector::Keyhole;
 use crate::api::key;
 
 /// The shared index.
@@ -135,13 +136,24 @@ impl Cache {
         u32::try_from(state.namespaces.values().map(of).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    /// Services whose selector holds the traffic key: namespace and name.
+    /// Services whose selector holds the traffic key.
     #[must_use]
-    pub fn gated(&self) -> Vec<(Arc<str>, Arc<str>)> {
+    pub fn gated(&self) -> Vec<Keyhole> {
         let state = self.lock();
         let of = |(namespace, ns): (&Arc<str>, &Namespace)| {
             let gated = ns.services.iter().filter(|(_, s)| s.key.is_some());
-            gated.map(|(name, _)| (Arc::clone(namespace), Arc::clone(name))).collect::<Vec<_>>()
+            gated.map(|(name, s)| s.keyhole(namespace, name)).collect::<Vec<_>>()
+        };
+        state.namespaces.iter().flat_map(of).collect()
+    }
+
+    /// Services with the mark of a KubervisorService that does not look after them.
+    #[must_use]
+    pub fn left_over(&self) -> Vec<Keyhole> {
+        let state = self.lock();
+        let of = |(namespace, ns): (&Arc<str>, &Namespace)| {
+            let left = ns.services.iter().filter(|(name, s)| ns.left_over(name, s));
+            left.map(|(name, s)| s.keyhole(namespace, name)).collect::<Vec<_>>()
         };
         state.namespaces.iter().flat_map(of).collect()
     }

@@ -46,7 +46,7 @@ pub(super) fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Conditi
             "Activated",
             activated,
             if activated { "SelectorHoldsKey" } else { "SelectorLacksKey" },
-            String::new(),
+            facts.key_waits.unwrap_or_default().to_owned(),
         ),
         ("LabelsComplete", fault.is_none() && facts.unlabelled == 0, "Labels", labels),
         ("Held", !gates.is_empty(), first, gates.join("; ")),
@@ -56,6 +56,12 @@ pub(super) fn conditions(facts: &Facts<'_>, former: &[Condition]) -> Vec<Conditi
     let mut conditions: Vec<_> = rows.into_iter().map(|row| condition(row, facts, former)).collect();
     conditions.push(template_label(facts, former));
     conditions.push(condition(diluted(facts), facts, former));
+    let contested = facts.key_contested.unwrap_or_default().to_owned();
+    conditions.push(condition(
+        ("SelectorContested", !contested.is_empty(), "Selector", contested),
+        facts,
+        former,
+    ));
     conditions
 }
 

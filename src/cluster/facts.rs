@@ -37,6 +37,10 @@ pub struct Facts<'a> {
     pub recent: Vec<String>,
     /// Evictions of the last hour.
     pub kills: Vec<KillStatus>,
+    /// Why the key, which is the controller's to add and to take out, is not as it should be yet.
+    pub key_waits: Option<&'a str>,
+    /// Who took the key out so often that it is not added any more.
+    pub key_contested: Option<&'a str>,
     /// Wall time.
     pub now: Timestamp,
 }

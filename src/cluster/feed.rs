@@ -291,7 +291,7 @@ impl Sink<SlimService> for ServiceSink {
         let (namespace, ns) = entry(&mut state.namespaces, &object.metadata.namespace);
         ns.services.insert(
             Arc::from(object.metadata.name.as_str()),
-            service_of(&object.metadata.uid, object.spec, self.list),
+            service_of(&object.metadata, object.spec, self.list),
         );
         ns.tell_service(&object.metadata.name);
         self.cache.queue_labels(&mut state, &namespace);
@@ -322,12 +322,14 @@ impl Sink<SlimService> for ServiceSink {
     }
 }
 
-fn service_of(uid: &str, spec: SlimServiceSpec, list: u32) -> Service {
+fn service_of(meta: &SlimMeta, spec: SlimServiceSpec, list: u32) -> Service {
     let policies = [&spec.internal_traffic_policy, &spec.external_traffic_policy];
     let local = policies.into_iter().any(|policy| policy.as_deref() == Some("Local"));
     let mut selector = spec.selector.unwrap_or_default();
     Service {
-        uid: Arc::from(uid),
+        uid: Arc::from(meta.uid.as_str()),
+        version: version_of(meta),
+        managed_by: meta.annotations.get(key::MANAGED_BY).map(|uid| Arc::from(uid.as_str())),
         key: selector.remove(key::TRAFFIC).map(Into::into),
         selector: selector.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
         local,

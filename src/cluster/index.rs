@@ -12,6 +12,7 @@ use super::assumed::{Assumed, Delays};
 use super::budget::Budget;
 use super::labels::{LabelSet, matches};
 use super::lists::{Feeds, scope_of};
+use super::selector::Keyhole;
 use crate::api::{Cost, Marks, Override, TrafficLabel, key};
 
 /// Stands for a traffic label that is kept as odd: no label may have this value, so it is there and equals none.
@@ -81,10 +82,13 @@ pub struct Pod {
 #[derive(Debug)]
 pub struct Service {
     pub(super) uid: Arc<str>,
+    pub(super) version: u64,
     /// Without the traffic key, sorted.
     pub(super) selector: LabelSet,
     /// The traffic key's value in the selector.
-    pub(super) key: Option<Box<str>>,
+    pub(super) key: Option<Arc<str>>,
+    /// Uid of the KubervisorService that answers for the key.
+    pub(super) managed_by: Option<Arc<str>>,
     pub(super) external: bool,
     /// Traffic that enters a node stays on it.
     pub(super) local: bool,
@@ -102,6 +106,8 @@ pub struct Governor {
     pub created: Timestamp,
     /// Whether its pods are to be labelled before the key is in the selector.
     pub labels: bool,
+    /// Whether it adds the key itself.
+    pub manages: bool,
     /// Told when something about its pods or its Service changed.
     pub changed: Arc<Notify>,
 }
@@ -133,6 +139,15 @@ impl Namespace {
         self.governors
             .iter()
             .filter(|(_, g)| self.services.get(&g.service).is_some_and(|s| s.reaches(labels)))
+    }
+
+    /// Whether the key of this Service was added by a KubervisorService that no longer looks after it, and no other
+    /// one is about to.
+    pub(super) fn left_over(&self, name: &str, service: &Service) -> bool {
+        let looks_after = |(uid, g): (&Arc<str>, &Governor)| {
+            *g.service == *name && (g.manages || service.managed_by.as_ref() == Some(uid))
+        };
+        service.managed_by.is_some() && !self.governors.iter().any(looks_after)
     }
 
     pub(super) fn tell(&self, labels: &LabelSet) {
@@ -216,6 +231,17 @@ impl Pod {
 }
 
 impl Service {
+    pub(super) fn keyhole(&self, namespace: &Arc<str>, name: &Arc<str>) -> Keyhole {
+        Keyhole {
+            namespace: Arc::clone(namespace),
+            name: Arc::clone(name),
+            uid: Arc::clone(&self.uid),
+            version: self.version,
+            key: self.key.clone(),
+            managed_by: self.managed_by.clone(),
+        }
+    }
+
     /// Whether it would reach a pod with these labels, traffic key aside. With another key than ours it is reached by
     /// nothing that we write, and governs nobody.
     pub(super) fn reaches(&self, labels: &LabelSet) -> bool {

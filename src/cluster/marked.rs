@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::index::{Governor, Namespace, Pod, State};
+use super::index::{Governor, Namespace, Pod, Service, State};
 
 /// A pod that carries our mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Marked {
     pub in_flight: bool,
     /// In traffic, with our marks still on it: a person put it back.
     pub opened_by_hand: bool,
+    /// Uid of a Service that reaches it through a key that is left over: that goes first.
+    pub behind: Option<Arc<str>>,
 }
 
 pub(super) fn marked(
@@ -44,7 +46,11 @@ pub(super) fn marked(
         Some(_) => owner.is_some_and(lost),
         None => ns.governors.values().any(lost),
     };
+    let leaves = |(name, service): &(&Arc<str>, &Service)| {
+        service.key.is_some() && service.reaches(&pod.labels) && ns.left_over(name, service)
+    };
     Marked {
+        behind: ns.services.iter().find(leaves).map(|(_, service)| Arc::clone(&service.uid)),
         namespace: Arc::clone(namespace),
         name: Arc::clone(name),
         uid: Arc::clone(&pod.uid),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{Api, ListParams, ObjectMeta};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +20,8 @@ use super::cache::Cache;
 use super::mandate::Mandate;
 use super::marked::Marked;
 use super::scope::{Scope, request_path};
-use super::{CallError, FIELD_MANAGER, call, watch};
+use super::selector::{KeyWriter, Keyhole};
+use super::{CallError, call, watch};
 use crate::api::{KubervisorService, Marks, key};
 use crate::metrics::Metrics;
 
@@ -57,6 +58,17 @@ pub async fn unheld(
         Err(error) if object_is_missing(&error, by) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the server itself says that a namespace has no KubervisorService of this uid, or only one that is being
+/// deleted.
+///
+/// # Errors
+/// The server did not answer, or has no such kind: nothing is proved.
+pub async fn gone(client: &Client, namespace: &str, uid: &str) -> Result<bool, CallError> {
+    let api: Api<KubervisorService> = Api::namespaced(client.clone(), namespace);
+    let held = |meta: &ObjectMeta| meta.deletion_timestamp.is_none() && meta.uid.as_deref() == Some(uid);
+    Ok(!all_of(&api).await?.iter().any(held))
 }
 
 /// Not from the server's cache: that may lag behind a resource just made.
@@ -100,6 +112,11 @@ const PAGE: u32 = 500;
 const RELEASE_WITHIN: Duration = Duration::from_mins(2);
 /// Writes at once.
 const AT_ONCE: usize = 4;
+/// Tries to take a key out of a selector. After them the pods go back all the same: one Service that may not be written
+/// must keep nobody out.
+const TRIES: u32 = 5;
+/// Between two looks at what the watch shows.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Frees every pod of `scope` that carries our mark, and proves it by a list of the server's own.
 ///
@@ -136,9 +153,7 @@ pub async fn release_all(
         while !cache.synced() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        if selectors == Selectors::Open {
-            open_selectors(client, &cache).await;
-        }
+        take_keys(&KeyWriter::new(client.clone(), mandate.clone()), &cache, selectors).await;
         free_all(&cache, &writer).await;
     };
     let in_time = tokio::time::timeout(RELEASE_WITHIN, work).await.is_ok();
@@ -149,28 +164,36 @@ pub async fn release_all(
         selectors == Selectors::AcceptDark || gated.is_empty(),
         "every pod is free, but these Services still hold kubervisor/traffic in their selector, so that pods born \
          later get no traffic: {}; run again with --open-selectors, or with --accept-dark",
-        gated.iter().map(|(ns, name)| format!("{ns}/{name}")).collect::<Vec<_>>().join(", ")
+        gated.iter().map(|hole| format!("{}/{}", hole.namespace, hole.name)).collect::<Vec<_>>().join(", ")
     );
     Ok(())
 }
 
-async fn open_selectors(client: &Client, cache: &Cache) {
-    while let gated @ [_, ..] = cache.gated().as_slice() {
-        for (namespace, name) in gated {
-            let api: Api<Service> = Api::namespaced(client.clone(), namespace);
-            let patch = serde_json::json!({"spec": {"selector": {key::TRAFFIC: null}}});
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            match call(api.patch(name, &params, &Patch::Merge(patch))).await {
-                Ok(_) => {
-                    tracing::info!(namespace = %namespace, service = %name, "the key is taken out of its selector");
-                }
+/// Takes keys out of selectors until the watch shows none: those that a controller added, and with `Open` all of them.
+async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
+    let wanted = |hole: &Keyhole| selectors == Selectors::Open || hole.managed_by.is_some();
+    let mut failures = 0;
+    while failures < TRIES {
+        let mut gated = cache.gated();
+        gated.retain(wanted);
+        if gated.is_empty() {
+            return;
+        }
+        let mut failed = false;
+        for hole in &gated {
+            let (namespace, service) = (&hole.namespace, &hole.name);
+            match writer.take(hole).await {
+                Ok(_) => tracing::info!(%namespace, %service, "the key is taken out of its selector"),
+                // The watch is about to show what it is now.
+                Err(error) if error.code() == Some(409) => {}
                 Err(error) => {
-                    tracing::warn!(namespace = %namespace, service = %name, %error, "not opened yet");
+                    tracing::warn!(%namespace, %service, %error, "its key could not be taken out yet");
+                    failed = true;
                 }
             }
         }
-        // The watch shows what was done.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        failures += u32::from(failed);
+        tokio::time::sleep(if failed { LOOK_AGAIN * 10 } else { LOOK_AGAIN }).await;
     }
 }
 

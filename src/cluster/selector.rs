@@ -1,165 +1,286 @@
-//! Label selectors as Kubernetes writes them, over a pod of the index.
+//! The key in a Service's selector: what adding it would do, and the writes that add it and take it out.
 //!
-//! Rules over labels that we write ourselves are kept apart: the index groups pods by all other labels.
+//! One way for `selectorManagement: Managed`, the janitor, `kubervisor release` and the plugin. Takes a Service as it
+//! was seen; every write carries its uid and version. Who adds the key has labelled the pods first; who takes it out
+//! gives pods back only once it is seen to be gone: so no request meets a Service whose selector reaches nobody.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde::Deserialize;
+use http::Request;
+use kube::Client;
+use kubervisor_core::fleet::Member;
+use kubervisor_core::traffic::{Move, Traffic};
+use serde_json::{Value, json};
 
-use super::labels::{LabelSet, ours, value};
+use super::mandate::{Mandate, Withheld};
+use super::slim::SlimService;
+use super::snapshot::View;
+use super::{CallError, FIELD_MANAGER, call};
+use crate::api::key;
 
-/// `matchLabels` and `matchExpressions`, as they come.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlimSelector {
-    /// Every one of them must be there.
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
-    /// And every one of these must hold.
-    #[serde(default)]
-    pub match_expressions: Vec<SlimRequirement>,
+/// Labels must have stood for so long before the key is added: others read them by watches of their own, above all
+/// what makes EndpointSlices, and whoever saw the key first would find nobody to send traffic to.
+pub const SETTLED: Duration = Duration::from_secs(2);
+
+/// A Service, as far as the key in its selector is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyhole {
+    #[allow(missing_docs)]
+    pub namespace: Arc<str>,
+    #[allow(missing_docs)]
+    pub name: Arc<str>,
+    #[allow(missing_docs)]
+    pub uid: Arc<str>,
+    /// resourceVersion.
+    pub version: u64,
+    /// The traffic key's value in its selector.
+    pub key: Option<Arc<str>>,
+    /// Uid of the KubervisorService that answers for the key: it takes it out again.
+    pub managed_by: Option<Arc<str>>,
 }
 
-/// One of `matchExpressions`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SlimRequirement {
-    /// Label.
-    pub key: String,
-    /// In, NotIn, Exists, DoesNotExist.
-    #[serde(default)]
-    pub operator: String,
-    /// Of In and NotIn.
-    #[serde(default)]
-    pub values: Vec<String>,
-}
-
-/// A selector, read. Without any rule it matches every pod.
-#[derive(Debug, Clone, Default)]
-pub struct Selector {
-    /// Over labels of the template: the same for all pods of a label set.
-    plain: Vec<Rule>,
-    /// Over labels that we write.
-    marks: Vec<Rule>,
-}
-
-#[derive(Debug, Clone)]
-struct Rule {
-    key: Box<str>,
-    test: Test,
-}
-
-#[derive(Debug, Clone)]
-enum Test {
-    In(Vec<String>),
-    /// A label that is not there has none of these values.
-    NotIn(Vec<String>),
-    Exists,
-    Absent,
-    /// Of a server newer than we are. It passes: what may cover a pod is honoured.
-    Unknown,
-}
-
-impl Selector {
-    /// Reads it.
+impl Keyhole {
+    /// Of a Service as the server tells it.
     #[must_use]
-    pub fn read(raw: SlimSelector) -> Self {
-        let labels =
-            raw.match_labels.into_iter().map(|(k, v)| Rule { key: k.into(), test: Test::In(vec![v]) });
-        let expressions = raw.match_expressions.into_iter().map(Rule::read);
-        let (marks, plain) = labels.chain(expressions).partition(|rule| ours(&rule.key));
-        Self { plain, marks }
-    }
-
-    /// Whether a pod with these labels matches, whatever stands in the labels that we write.
-    #[must_use]
-    pub fn may_match(&self, labels: &LabelSet) -> bool {
-        self.plain.iter().all(|rule| rule.holds(value(labels, &rule.key)))
-    }
-
-    /// The rest of the answer for a pod of such labels: what it carries of ours, by key.
-    pub(super) fn takes<'a>(&self, mark: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.marks.iter().all(|rule| rule.holds(mark(&rule.key)))
-    }
-}
-
-impl Rule {
-    fn read(raw: SlimRequirement) -> Self {
-        let test = match raw.operator.as_str() {
-            "In" => Test::In(raw.values),
-            "NotIn" => Test::NotIn(raw.values),
-            "Exists" => Test::Exists,
-            "DoesNotExist" => Test::Absent,
-            _ => Test::Unknown,
-        };
-        Self { key: raw.key.into(), test }
-    }
-
-    fn holds(&self, value: Option<&str>) -> bool {
-        match &self.test {
-            Test::In(values) => value.is_some_and(|have| values.iter().any(|v| v == have)),
-            Test::NotIn(values) => value.is_none_or(|have| values.iter().all(|v| v != have)),
-            Test::Exists => value.is_some(),
-            Test::Absent => value.is_none(),
-            Test::Unknown => true,
+    pub fn of(service: &SlimService) -> Self {
+        let meta = &service.metadata;
+        let value = |text: Option<&String>| text.map(|text| Arc::from(text.as_str()));
+        Self {
+            namespace: Arc::from(meta.namespace.as_str()),
+            name: Arc::from(meta.name.as_str()),
+            uid: Arc::from(meta.uid.as_str()),
+            version: meta.resource_version.parse().unwrap_or(0),
+            key: value(service.spec.selector.as_ref().and_then(|s| s.get(key::TRAFFIC))),
+            managed_by: value(meta.annotations.get(key::MANAGED_BY)),
         }
     }
+
+    /// Its selector sends traffic to `yes`.
+    #[must_use]
+    pub fn turned(&self) -> bool {
+        self.key.as_deref() == Some(key::YES)
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/services/{}", self.namespace, self.name)
+    }
+}
+
+/// What adding the key would do to the pods behind a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prospect {
+    /// Pods that serve now.
+    pub serving: Vec<Arc<str>>,
+    /// Pods that carry label yes and are Ready: they serve after it.
+    pub would_serve: Vec<Arc<str>>,
+    /// Pods that must serve.
+    pub floor: u32,
+    /// Ready pods without the label: they would lose traffic, and nobody wants that.
+    pub unlabelled: Vec<Arc<str>>,
+    /// Ready pods that carry our mark and are out: they go back first.
+    pub held: Vec<Arc<str>>,
+}
+
+impl Prospect {
+    /// Of the fleet as it stands, with our writes in flight laid over.
+    #[must_use]
+    pub fn of(view: &View, floor: u32) -> Self {
+        let up = |m: &&Member| m.ready && !m.terminating;
+        let names = |is: &dyn Fn(&Member) -> bool| -> Vec<Arc<str>> {
+            view.fleet.members.iter().filter(up).filter(|m| is(m)).map(|m| Arc::clone(&m.name)).collect()
+        };
+        let open = |m: &Member| matches!(m.traffic, Traffic::Open | Traffic::OpenedByHand(_));
+        let spent = |m: &Member| m.in_flight.is_some_and(Move::spends);
+        let marked = |m: &Member| view.marked.iter().any(|marked| marked.uid == m.uid);
+        Self {
+            serving: names(&Member::serving),
+            would_serve: names(&|m| open(m) && !spent(m)),
+            floor,
+            unlabelled: names(&|m| m.traffic == Traffic::Unlabelled),
+            held: names(&|m| !open(m) && marked(m)),
+        }
+    }
+
+    /// Members that carry the label and are Ready, and too few of them.
+    #[must_use]
+    pub fn below_floor(&self) -> bool {
+        u32::try_from(self.would_serve.len()).is_ok_and(|would_serve| would_serve < self.floor)
+    }
+
+    /// Why the key must not be added now. The floor alone would let nine of ten pods go dark: so no pod may lose its
+    /// traffic for want of a label that it is about to get.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        let Self { serving: _, would_serve, floor, unlabelled, held } = self;
+        if self.below_floor() {
+            let ready = would_serve.len();
+            return Some(format!("{ready} pods carry the label and are Ready, and the floor is {floor}"));
+        }
+        if !unlabelled.is_empty() {
+            return Some(format!("{} Ready pods lack the label", unlabelled.len()));
+        }
+        (!held.is_empty()).then(|| format!("{} pods that were cut are still to go back", held.len()))
+    }
+}
+
+/// Writes keys.
+#[derive(Clone)]
+pub struct KeyWriter {
+    client: Client,
+    mandate: Mandate,
+    field_manager: &'static str,
+    only_try: bool,
+}
+
+impl KeyWriter {
+    /// Of a controller, under its mandate.
+    #[must_use]
+    pub fn new(client: Client, mandate: Mandate) -> Self {
+        Self { client, mandate, field_manager: FIELD_MANAGER, only_try: false }
+    }
+
+    /// Of a person, under this name in the server's field ownership. `only_try`: the server checks and keeps nothing.
+    #[must_use]
+    pub fn of_person(client: Client, field_manager: &'static str, only_try: bool) -> Self {
+        Self { client, mandate: Mandate::unlimited(), field_manager, only_try }
+    }
+
+    /// Adds the key, or only the mark where the key is there. `by` answers for it from then on.
+    ///
+    /// # Errors
+    /// What the server said, or why this process may not take traffic away now.
+    pub async fn add(&self, hole: &Keyhole, by: Option<&str>) -> Result<Keyhole, CallError> {
+        self.mandate.may_spend(&hole.namespace).map_err(withheld)?;
+        self.write(hole, Some(json!(key::YES)), by).await
+    }
+
+    /// Takes the key and the mark out. A key of another value is somebody else's: it stays.
+    ///
+    /// # Errors
+    /// What the server said, or why this process may not write now.
+    pub async fn take(&self, hole: &Keyhole) -> Result<Keyhole, CallError> {
+        self.mandate.may_write().map_err(withheld)?;
+        self.write(hole, hole.turned().then_some(Value::Null), None).await
+    }
+
+    async fn write(
+        &self,
+        hole: &Keyhole,
+        value: Option<Value>,
+        by: Option<&str>,
+    ) -> Result<Keyhole, CallError> {
+        let mut body = json!({"metadata": {
+            "uid": &*hole.uid,
+            "resourceVersion": hole.version.to_string(),
+        }});
+        if by.is_some() || hole.managed_by.is_some() {
+            body["metadata"]["annotations"] = json!({ key::MANAGED_BY: by });
+        }
+        if let Some(value) = value {
+            body["spec"] = json!({"selector": { key::TRAFFIC: value }});
+        }
+        let tried = if self.only_try { "&dryRun=All" } else { "" };
+        let request = Request::patch(format!("{}?fieldManager={}{tried}", hole.path(), self.field_manager))
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(body.to_string().into_bytes())
+            .map_err(|e| CallError::NotSent(e.to_string()))?;
+        Ok(Keyhole::of(&call(self.client.request::<SlimService>(request)).await?))
+    }
+
+    /// The Service as the server itself has it now.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn read(&self, hole: &Keyhole) -> Result<Keyhole, CallError> {
+        let request =
+            Request::get(hole.path()).body(Vec::new()).map_err(|e| CallError::NotSent(e.to_string()))?;
+        Ok(Keyhole::of(&call(self.client.request::<SlimService>(request)).await?))
+    }
+
+    /// Who wrote the Service's selector last, by the server's own word: the name of a field manager.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn last_writer(&self, hole: &Keyhole) -> Result<Option<String>, CallError> {
+        let request =
+            Request::get(hole.path()).body(Vec::new()).map_err(|e| CallError::NotSent(e.to_string()))?;
+        let service = call(self.client.request::<Value>(request)).await?;
+        Ok(writer_of(&service["metadata"]["managedFields"]))
+    }
+}
+
+fn withheld(why: Withheld) -> CallError {
+    CallError::NotSent(why.as_str().into())
+}
+
+/// The selector is one field to the server: whoever wrote it last owns it. Several own it where they wrote the same.
+fn writer_of(entries: &Value) -> Option<String> {
+    let owns = |entry: &&Value| entry["fieldsV1"]["f:spec"].get("f:selector").is_some();
+    let last = entries.as_array()?.iter().filter(owns).max_by_key(|entry| entry["time"].as_str())?;
+    last["manager"].as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-    use std::sync::Arc;
+    use crate::cluster::cache::Cache;
+    use crate::cluster::testing::{orchard, pod, service};
+    use crate::cluster::watch::Sink;
 
-    fn matches(selector: Value, labels: &[(&str, &str)]) -> bool {
-        let mut set: Vec<(Arc<str>, Arc<str>)> =
-            labels.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect();
-        set.sort();
-        Selector::read(serde_json::from_value(selector).unwrap()).may_match(&set.into())
+    fn ungated(pods: usize) -> Arc<Cache> {
+        let cache = orchard(pods);
+        cache.services(None).apply(service("pears", &json!({"app": "pear"})));
+        cache
     }
 
-    fn expression(operator: &str, values: &[&str]) -> Value {
-        json!({"matchExpressions": [{"key": "row", "operator": operator, "values": values}]})
+    fn prospect(cache: &Cache, floor: u32) -> Prospect {
+        Prospect::of(&cache.view("orchard", "k1").unwrap(), floor)
     }
 
-    #[test]
-    fn labels_and_expressions_must_all_hold() {
-        let selector = json!({"matchLabels": {"app": "pear"},
-            "matchExpressions": [{"key": "row", "operator": "In", "values": ["3", "4"]}]});
-        assert!(matches(selector.clone(), &[("app", "pear"), ("row", "4")]));
-        assert!(!matches(selector.clone(), &[("app", "pear"), ("row", "5")]));
-        assert!(!matches(selector, &[("row", "4")]));
+    fn bare(cache: &Arc<Cache>, name: &str) {
+        let mut born = pod(name, 8, "yes");
+        born.metadata.labels.remove(key::TRAFFIC);
+        cache.pods(None).apply(born);
     }
 
     #[test]
-    fn each_operator_means_what_kubernetes_says() {
-        let cases = [
-            ("In", [true, false, false]),
-            ("NotIn", [false, true, true]),
-            ("Exists", [true, true, false]),
-            ("DoesNotExist", [false, false, true]),
-        ];
-        for (operator, expected) in cases {
-            let over = |labels: &[(&str, &str)]| matches(expression(operator, &["3"]), labels);
-            assert_eq!([over(&[("row", "3")]), over(&[("row", "9")]), over(&[])], expected, "{operator}");
-        }
+    fn the_key_waits_for_the_floor_then_for_every_label_then_for_every_return() {
+        let cache = ungated(3);
+        assert_eq!(prospect(&cache, 3).obstacle(), None);
+        assert!(prospect(&cache, 4).obstacle().unwrap().contains("the floor is 4"));
+        bare(&cache, "pear-9");
+        assert_eq!(prospect(&cache, 3).obstacle().unwrap(), "1 Ready pods lack the label");
+        let mut cut = pod("pear-9", 9, "no");
+        cut.metadata.annotations.insert(key::BREAK_AT.into(), "2026-09-12T08:00:00Z".into());
+        cache.pods(None).apply(cut);
+        assert!(prospect(&cache, 3).obstacle().unwrap().contains("still to go back"));
     }
 
     #[test]
-    fn an_empty_selector_matches_all_and_an_operator_of_tomorrow_covers_rather_than_spares() {
-        assert!(matches(json!({}), &[]));
-        assert!(matches(expression("Gt", &["3"]), &[]));
+    fn pods_that_are_not_ready_or_kept_out_by_people_hold_the_key_up_only_by_the_floor() {
+        let cache = ungated(2);
+        cache.pods(None).apply(pod("pear-8", 8, "no"));
+        let mut unready = pod("pear-9", 8, "yes");
+        unready.metadata.labels.remove(key::TRAFFIC);
+        unready.status.conditions.clear();
+        cache.pods(None).apply(unready);
+        let seen = prospect(&cache, 2);
+        assert_eq!((seen.serving.len(), seen.would_serve.len(), seen.obstacle()), (3, 2, None));
+        assert!(prospect(&cache, 3).below_floor());
     }
 
-    proptest! {
-        #[test]
-        fn a_label_is_in_or_not_in_and_never_both(has in "[a-c]?", list in proptest::collection::vec("[a-c]", 0..3)) {
-            let labels: Vec<_> = (!has.is_empty()).then_some(("row", &*has)).into_iter().collect();
-            let values: Vec<_> = list.iter().map(String::as_str).collect();
-            let over = |operator| matches(expression(operator, &values), &labels);
-            prop_assert!(over("In") != over("NotIn"));
-            prop_assert!(over("Exists") != over("DoesNotExist"));
-        }
+    fn entry(name: &str, second: i64, owns: &Value) -> Value {
+        let time = jiff::Timestamp::from_second(second).unwrap().to_string();
+        json!({"manager": name, "time": time, "fieldsV1": owns})
+    }
+
+    #[test]
+    fn the_last_owner_of_the_selector_is_named_and_owners_of_other_fields_are_not() {
+        let (selector, ports) = (json!({"f:spec": {"f:selector": {}}}), json!({"f:spec": {"f:ports": {}}}));
+        let all =
+            [entry("gitops", 7, &selector), entry("scaler", 9, &ports), entry("kubervisor", 5, &selector)];
+        assert_eq!(writer_of(&json!(all)).as_deref(), Some("gitops"));
+        assert_eq!(writer_of(&json!(all[1..2])), None);
     }
 }

@@ -10,6 +10,7 @@ use super::disruptions;
 use super::index::{Governor, Namespace, Pod, Service, State};
 use super::labels::LabelSet;
 use super::marked::{Marked, marked};
+use super::selector::Keyhole;
 use super::within::{Within, traffic_of};
 use crate::api::{TrafficLabel, key};
 
@@ -32,12 +33,15 @@ pub struct View {
     pub marked: Vec<Marked>,
     /// What the Service selects, traffic key aside.
     pub selector: Vec<(String, String)>,
+    /// The Service, where there is one.
+    pub keyhole: Option<Keyhole>,
 }
 
 impl View {
-    fn without_pods(service: ServiceView) -> Self {
+    fn without_pods(service: ServiceView, keyhole: Option<Keyhole>) -> Self {
         Self {
             service,
+            keyhole,
             fleet: Fleet::default(),
             conflict: None,
             elders: BTreeSet::new(),
@@ -102,12 +106,13 @@ impl Cache {
     #[must_use]
     pub fn view(&self, namespace: &str, uid: &str) -> Option<View> {
         let state = self.lock();
-        let ns = state.namespaces.get(namespace)?;
+        let (name, ns) = state.namespaces.get_key_value(namespace)?;
         let governor = ns.governors.get(uid)?;
         let service = ns.services.get(&governor.service);
         let seen = ServiceView::of(service);
+        let keyhole = service.map(|service| service.keyhole(name, &governor.service));
         let Some(service) = service.filter(|_| seen.fault().is_none()) else {
-            return Some(View::without_pods(seen));
+            return Some(View::without_pods(seen, keyhole));
         };
         let fleet = fleet(&state, ns, namespace, &governor.service, service);
         let unread = |pod: &Pod| matches!(pod.traffic, TrafficLabel::Absent | TrafficLabel::Odd);
@@ -116,13 +121,12 @@ impl Cache {
             pod.marks.as_ref()?.why.clone().map(|why| (Arc::clone(name), why))
         };
         let why = ns.matching(&service.selector).filter_map(why).collect();
-        let (namespace, _) = state.namespaces.get_key_value(namespace)?;
         let held = ns.matching(&service.selector).filter(|(name, _)| ns.marked.contains(*name));
-        let marked = held.map(|(name, pod)| marked(&state, namespace, ns, name, pod)).collect();
+        let marked = held.map(|(pod, marks)| marked(&state, name, ns, pod, marks)).collect();
         let conflict = conflict(ns, uid, governor, service);
         let elders = if conflict.is_some() { elders(ns, uid, governor, service) } else { BTreeSet::new() };
         let selector = service.selector.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        Some(View { service: seen, fleet, conflict, elders, unlabelled, why, marked, selector })
+        Some(View { service: seen, fleet, conflict, elders, unlabelled, why, marked, selector, keyhole })
     }
 }
 

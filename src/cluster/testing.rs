@@ -37,6 +37,7 @@ pub fn governor(name: &str, service: &str, second: i64) -> Governor {
         service: service.into(),
         created: Timestamp::from_second(second).unwrap(),
         labels: false,
+        manages: false,
         changed: Arc::new(Notify::new()),
     }
 }
@@ -101,6 +102,8 @@ pub(crate) fn facts<'a>(errors: &'a [String], failing: &'a [(String, String)]) -
         cut: vec![],
         recent: vec![],
         kills: vec![],
+        key_waits: None,
+        key_contested: None,
         now: Timestamp::from_second(1_700_000_000).unwrap(),
     }
 }

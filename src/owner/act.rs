@@ -225,6 +225,7 @@ impl Owner {
             }
             _ => None,
         };
+        let all = all.filter(|_| !self.opens_first(view));
         let wanted = view.marked.iter().filter_map(|pod| match (all, pod.opened_by_hand) {
             (_, true) => Some((pod, "put back by a person")),
             (Some(why), false) => Some((pod, why)),

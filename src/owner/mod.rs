@@ -12,6 +12,7 @@ mod doubts;
 mod fates;
 mod gates;
 mod kills;
+mod selector;
 mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,7 @@ use self::checked::Checked;
 use self::doubts::doubt_of;
 use self::fates::Fates;
 use self::kills::Kills;
+use self::selector::Keeper;
 use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
 use crate::cluster::apply::Writer;
@@ -44,6 +46,7 @@ use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
 use crate::cluster::registry::Registry;
+use crate::cluster::selector::KeyWriter;
 use crate::cluster::snapshot::View;
 use crate::cluster::status_writer::StatusWriter;
 use crate::metrics::Metrics;
@@ -136,6 +139,8 @@ pub struct Owner {
     kills: Kills,
     /// Steps whose answer never came.
     fates: Fates,
+    /// The key in the Service's selector, where it is ours to add.
+    keeper: Keeper,
     recent: VecDeque<String>,
     failing: BTreeMap<Arc<str>, SourceError>,
     seed: u64,
@@ -176,6 +181,7 @@ impl Owner {
                 inbox.stored.clone(),
             ),
             kills,
+            keeper: Keeper::new(KeyWriter::new(parts.client.clone(), parts.mandate.clone()), &inbox.stored),
             fates: Fates::default(),
             recent: inbox.stored.recent.iter().cloned().collect(),
             failing: BTreeMap::new(),
@@ -296,6 +302,7 @@ impl Owner {
             self.parts.metrics.idle(&self.id, &self.breaker_names());
         }
         if acts {
+            news |= self.keep_key(&view, now).await;
             news |= self.free_unheld(&view, now).await;
         }
         // What was done shows in the next view, and what was not done is decided again on it.

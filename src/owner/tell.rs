@@ -214,6 +214,7 @@ impl Owner {
             Known::Looked(looked) => Some(looked),
             Known::Nothing(_) => None,
         };
+        let key_waits = self.keeper.waits();
         let facts = Facts {
             looked: looked.as_deref(),
             generation: self.spec.generation,
@@ -228,6 +229,8 @@ impl Owner {
             cut: cut_rows(view),
             recent: self.recent.iter().cloned().collect(),
             kills: self.kills.rows(),
+            key_waits: key_waits.as_deref(),
+            key_contested: self.keeper.contested(),
             now: (self.parts.wall)(),
         };
         let status = compose(&facts, self.status.written());

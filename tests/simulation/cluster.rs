@@ -509,6 +509,7 @@ fn edit(spec: &mut Value, wish: &Edit, first: &Value) {
             spec["breakers"][0]["discreteValueOutOfList"] = json!({"promQL": "", "key": "code"});
             spec["breakers"][0]["continuousValueDeviation"] = Value::Null;
         }
+        Edit::Keeper(word) => spec["selectorManagement"] = json!(word),
         Edit::Mend => spec["breakers"] = first["breakers"].clone(),
     }
 }

@@ -99,6 +99,7 @@ impl Hunt {
         rows.extend(Gate::WORDS.iter().flat_map(both).map(|name| row(&name, 20)));
         rows.extend(refusals().map(|name| row(&name, 1)));
         rows.push(row("late loss", 1));
+        rows.extend(["key added", "key taken"].map(|name| row(name, 100)));
         rows.push(row("eviction refused by a budget", 1));
         rows
     }

@@ -12,10 +12,12 @@
 //! | whatever dies, no budget is spent twice | G7 crash, G7 kills, caps, strikes, ladder |
 //! | requests and cuts have a limit | G8 bounded, G8 brake |
 //! | a cut needs at least what the original asked for | G2 evidence, G9 least harm, short cut, slots |
+//! | a selector gets the key where the floor holds behind it, and keeps none that nobody looks after | G1 key, G4 nobody dark |
 //! | one act a pod and tick; one controller writes | one act a pod, one leader |
 
 mod acts;
 mod floor;
+mod keys;
 mod returns;
 mod storms;
 mod told;
@@ -130,8 +132,12 @@ impl Sim {
         if *count == REQUESTS_MAX {
             self.violate("G8 bounded", format!("{REQUESTS_MAX} requests within a minute"));
         }
-        if ask.step().is_some() || ask.kind == Some(Kind::Resources) && ask.writes() {
+        if ask.step().is_some() || matches!(ask.kind, Some(Kind::Resources | Kind::Services)) && ask.writes()
+        {
             self.check_lease(who, ask);
+        }
+        if ask.kind == Some(Kind::Services) && ask.writes() {
+            self.check_key(who, ask);
         }
         if ask.kind == Some(Kind::Resources) && ask.part.as_deref() == Some("status") {
             self.check_weather(who, ask);

@@ -9,6 +9,8 @@ use serde_json::Value;
 pub struct Rules {
     pub service: String,
     pub mode: Mode,
+    /// The controller adds the key.
+    pub managed: bool,
     /// Percent of the members that may be out at once.
     pub max_out: u64,
     /// Cuts within a window: a number, or a share of at least one.
@@ -78,6 +80,7 @@ impl Rules {
                 Some("Disabled") => Mode::Disabled,
                 _ => Mode::Active,
             },
+            managed: spec["selectorManagement"] == "Managed",
             max_out: spec["limits"]["maxCutRatio"].as_u64().unwrap_or(34),
             per_window: match &spec["limits"]["maxCutsPerPeriod"] {
                 Value::Number(n) => Ok(n.as_u64().unwrap_or(0)),

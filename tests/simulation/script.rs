@@ -10,6 +10,9 @@ use super::chance::Dice;
 use super::object::Kind;
 use super::scenes;
 
+/// Makes another seed of one.
+const MANAGED: u64 = 0x006b_6579;
+
 /// Everything about one run.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -157,6 +160,8 @@ pub enum Edit {
     Garbage,
     Mend,
     Retries(u64),
+    /// Who adds the key.
+    Keeper(&'static str),
 }
 
 impl Event {
@@ -304,10 +309,41 @@ pub fn script(seed: u64) -> Script {
     if dice.happens(80) {
         scenes::set(dice, &mut script);
     }
+    manage(&mut Dice::new(seed ^ MANAGED), &mut script);
     let late = |event: &Event| matches!(event, Event::Sicken { .. });
     script.events.retain(|(at, event)| *at < script.calm_from || !late(event));
     script.events.sort_by_key(|(at, _)| *at);
     script
+}
+
+/// Of some Services the controller owns the key; its own dice leave every other draw as it was.
+fn manage(dice: &mut Dice, script: &mut Script) {
+    for service in 0..script.services.len() {
+        if !dice.happens(30) {
+            continue;
+        }
+        let plan = &mut script.services[service];
+        plan.spec["selectorManagement"] = json!("Managed");
+        plan.key = dice.happens(40);
+        let at = dice.seconds(20, script.calm_from.as_secs());
+        let event = match dice.within(0, 6) {
+            0 => Event::Edit { service, edit: Edit::Mode("Disabled") },
+            1 => Event::Edit { service, edit: Edit::Keeper("Manual") },
+            2 => Event::Forget { service },
+            3 => Event::Key { service, on: false },
+            _ => continue,
+        };
+        script.events.push((at, event));
+        let again = at + dice.seconds(15, 90);
+        match dice.within(0, 3) {
+            0 => {}
+            1 => script.events.push((again, Event::Declare { service })),
+            _ => {
+                script.events.push((again, Event::Edit { service, edit: Edit::Mode("Active") }));
+                script.events.push((again, Event::Edit { service, edit: Edit::Keeper("Managed") }));
+            }
+        }
+    }
 }
 
 /// What must not last for ever, or would hide everything after it, is undone some time later.

@@ -8,6 +8,7 @@ mod disruptions;
 mod events;
 mod floor;
 mod hands;
+mod keys;
 mod killed;
 mod lease;
 mod main_job;

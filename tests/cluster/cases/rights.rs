@@ -198,7 +198,8 @@ async fn every_act(shop: &Shop, account: &Account) {
         breakers.push(breaker);
         sources.push(source);
     }
-    shop.govern(json!({"breakers": breakers})).await;
+    shop.govern(json!({"breakers": breakers, "selectorManagement": "Managed"})).await;
+    shop.key_is(true).await;
     for step in [Step::Label, Step::Cut, Step::Restore, Step::Pause, Step::Evict] {
         let done = || async {
             shop.pod_writes_by(&account.user).await.iter().any(|w| w.step == step && w.accepted())

@@ -2,6 +2,7 @@
 
 mod controller;
 mod fake_source;
+pub mod keys;
 mod lease;
 mod marks;
 mod observer;

@@ -67,7 +67,7 @@ impl Sim {
 
     /// Pods that should serve by now and do not.
     pub fn dark(&self) -> Vec<String> {
-        let mut dark = Vec::new();
+        let mut dark = self.left_keys();
         for pod in self.store.all(Kind::Pods).filter(|p| p.ready() && !p.terminating) {
             let service = self.store.all(Kind::Services).find(|s| s.selects(pod) && s.gated());
             if service.is_none_or(|s| s.reaches(pod)) || self.excused(pod) {

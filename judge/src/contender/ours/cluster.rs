@@ -64,6 +64,7 @@ impl Cluster {
             service: Arc::clone(service),
             created: START.saturating_sub(READY_FOR)?,
             labels: true,
+            manages: false,
             changed: Arc::new(Notify::new()),
         };
         cache.govern(NAMESPACE, UID, governor);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kubervisor::api::key;
+use kubervisor::cluster::label_selector::Selector;
 use kubervisor::cluster::labels::LabelSet;
-use kubervisor::cluster::selector::Selector;
 use serde_json::Value;
 
 use super::Seen;
