@@ -13,7 +13,7 @@ use crate::plan::BreakerReport;
 use crate::policy::BreakerPolicy;
 use crate::suspects::Health;
 use crate::traffic::Strikes;
-use crate::verdict::{Unknown, Verdict};
+use crate::verdict::{Measure, Unknown, Verdict};
 
 /// Answers in a row after which a source that failed is believed again: the first scrapes after a restart are partial.
 const GOOD_AGAIN: u8 = 2;
@@ -37,6 +37,10 @@ pub(crate) struct Known {
     unknown: BTreeSet<Arc<str>>,
     /// Pods with an anomalous verdict that still counts.
     records: BTreeMap<Arc<str>, Record>,
+    /// What the last answer measured of each pod, for people; the room is used again by the next one.
+    measures: Vec<(Arc<str>, Measure)>,
+    /// When that was asked for.
+    asked: Option<Duration>,
     /// Pods with strikes that are seen healthy.
     healing: BTreeMap<Arc<str>, Healing>,
     pub(crate) report: BreakerReport,
@@ -82,6 +86,7 @@ impl Known {
     /// The source failed.
     pub(crate) fn fail(&mut self, breaker: &BreakerPolicy, members: u32) {
         self.doubt();
+        self.measures.clear();
         let name = Arc::clone(&breaker.name);
         self.report = BreakerReport { name, unknown: members, ..BreakerReport::default() };
     }
@@ -110,6 +115,11 @@ impl Known {
         }
     }
 
+    /// Anomalous by the last answer that knew it, or not yet healthy again since.
+    pub(crate) fn is_anomalous(&self, uid: &str) -> bool {
+        self.anomalous.contains_key(uid)
+    }
+
     /// When a pod turned anomalous from healthy.
     pub(crate) fn turned(&self, uid: &str) -> Option<Duration> {
         self.anomalous.get(uid).copied().flatten()
@@ -133,6 +143,24 @@ impl Known {
 
     pub(crate) fn confirm_afresh(&mut self) {
         self.records.clear();
+    }
+
+    /// Keeps what the verdicts were made of, in the order of the members.
+    pub(crate) fn keep(&mut self, fleet: &Fleet, measures: &[Measure], asked: Duration) {
+        let each = fleet.members.iter().zip(measures).map(|(m, measure)| (Arc::clone(&m.uid), *measure));
+        self.measures.clear();
+        self.measures.extend(each);
+        self.asked = Some(asked);
+    }
+
+    /// What the last answer measured, by uid.
+    pub(crate) fn measures(&self) -> &[(Arc<str>, Measure)] {
+        &self.measures
+    }
+
+    /// When that was asked for.
+    pub(crate) fn asked(&self) -> Option<Duration> {
+        self.asked
     }
 
     /// Takes the verdicts of one answer, in the order of the members. `asked`: when it was asked for, which is the time

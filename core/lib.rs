@@ -17,6 +17,7 @@
 //! - [`input`]: all that a tick looks at.
 //! - [`mod@tick`]: repair, what is due, cuts; gives a [`plan`], whose post-conditions are asserted there. [`memory`] is
 //!   what it keeps for the next one.
+//! - [`explain`]: why a pod is out, and why it is not; asked by people, never by a tick.
 //! - [`notice`]: what happened, in words for people.
 //!
 //! Nothing here reads a clock, a socket, the environment or a random number: time and chance are arguments, so that
@@ -34,6 +35,7 @@ pub mod budget;
 mod confirm;
 pub mod detector;
 pub mod elsewhere;
+pub mod explain;
 pub mod fleet;
 pub mod gates;
 pub mod input;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::Now;
+use crate::explain::{Looked, Refused};
 use crate::fleet::{Fleet, Member, Wish};
 use crate::gates::Gate;
 use crate::memory::Memory;
@@ -43,10 +44,7 @@ impl Shadow {
         let real = input.fleet;
         self.retain(real);
         let fleet = self.overlay(real);
-        // Neither is a reason for it to show nothing.
-        let holds = |gate: &&Gate| !matches!(gate, Gate::DryRun | Gate::NotActivated);
-        let gates: Vec<_> = input.gates.iter().filter(holds).cloned().collect();
-        let policy = policy.enforced();
+        let (gates, policy) = (shown_gates(input), policy.enforced());
         let now = input.now;
         let input = Input { fleet: &fleet, policy: &policy, gates: &gates, kills: &self.kills, ..*input };
         let mut plan = tick(&input, &mut self.memory);
@@ -59,6 +57,21 @@ impl Shadow {
             breaker.would_cut = names.take(WOULD_CUT_MAX).collect();
         }
         plan
+    }
+
+    /// Looks at the service as the dry run sees it: with what it would have cut out of traffic, and nothing but its own
+    /// gates.
+    pub fn look<T>(
+        &self,
+        input: &Input<'_>,
+        policy: &ServicePolicy,
+        refused: &Refused,
+        see: impl FnOnce(&Looked<'_>) -> T,
+    ) -> T {
+        let fleet = self.overlay(input.fleet);
+        let (gates, policy) = (shown_gates(input), policy.enforced());
+        let input = Input { fleet: &fleet, policy: &policy, gates: &gates, kills: &self.kills, ..*input };
+        see(&Looked::at(&input, &self.memory, refused))
     }
 
     /// A breaker that was edited starts afresh.
@@ -131,6 +144,12 @@ impl Shadow {
             self.kills.remove(0);
         }
     }
+}
+
+/// Neither a dry run nor a missing key is a reason for it to show nothing.
+fn shown_gates(input: &Input<'_>) -> Vec<Gate> {
+    let holds = |gate: &&Gate| !matches!(gate, Gate::DryRun | Gate::NotActivated);
+    input.gates.iter().filter(holds).cloned().collect()
 }
 
 /// Whether what happens to it may be shown: nothing is really done to it.

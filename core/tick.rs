@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Now;
+use crate::breaker::Proposal;
 use crate::budget::{Budget, Limit, floor, inert};
 use crate::elsewhere::Elsewhere;
 use crate::fleet::{Member, Wish};
@@ -16,8 +17,9 @@ use crate::gates::Gate;
 pub use crate::input::{Answer, Input};
 use crate::memory::Memory;
 use crate::plan::{Action, BreakerReport, Plan, Refusal, Remark, Report, What, Why};
-use crate::policy::Mode;
+use crate::policy::{BreakerPolicy, Mode};
 use crate::traffic::{Cut, Move, Traffic};
+use crate::verdict::Evidence;
 
 mod cuts;
 mod judging;
@@ -126,6 +128,24 @@ impl<'a> Draft<'a> {
         let report = report(input, memory, budget, gates, remarks);
         Plan { actions, refusals, report, next_due }
     }
+}
+
+/// What holds now, and the sums before anything is spent.
+pub(crate) fn standing(input: &Input<'_>, memory: &Memory) -> (Vec<Gate>, Budget) {
+    let budget = Budget::of(input.fleet, input.policy, memory.capacity.size(), memory.recent_cuts(input));
+    (judging::gates_of(input, memory), budget)
+}
+
+/// What would refuse a cut of this member now, were this breaker sure of it.
+pub(crate) fn held<'a>(
+    input: &'a Input<'a>,
+    memory: &Memory,
+    (gates, budget): (&[Gate], Budget),
+    (member, breaker): (&'a Member, &'a BreakerPolicy),
+) -> Option<Why> {
+    let mut draft = Draft::new(input, budget, gates.to_vec());
+    let sure = Proposal { member, breaker, severity: 1.0, evidence: Evidence::Named, unconfirmed: None };
+    draft.refusal(memory, &sure)
 }
 
 fn allowed(memory: &Memory, member: &Member, now: Now) -> bool {

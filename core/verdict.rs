@@ -110,6 +110,26 @@ pub enum Unknown {
     PartialAnswer,
 }
 
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSeries => "the answer has no series for it",
+            Self::NotANumber => "its value is NaN",
+            Self::Infinite => "its value is infinite",
+            Self::Negative => "a count of it is negative, or there is nothing to compare with",
+            Self::Histogram => "its value is a native histogram, which no rule reads",
+            Self::TooLittle => "there was too little activity to be sure",
+            Self::AmbiguousSeries => "the answer has several series for it: the query lacks an aggregation",
+            Self::NoKey => "a series of it lacks the key that the rule counts by",
+            Self::TooYoung => "it has not been Ready for long enough",
+            Self::Settling => "it is back a moment ago, and the samples are of the time before",
+            Self::TooFewPeers => "there are fewer than three pods to compare",
+            Self::NoMajority => "half the pods or more lie far from the middle",
+            Self::PartialAnswer => "the source warned that its answer is incomplete",
+        })
+    }
+}
+
 impl Unknown {
     /// For status, logs and metrics.
     #[must_use]
@@ -132,6 +152,58 @@ impl Unknown {
     }
 }
 
+impl Measured {
+    /// What was measured, whatever it means: the same words of a pod that is well as of one that is not.
+    #[must_use]
+    pub fn value(&self) -> String {
+        match self.evidence {
+            Evidence::BadShare { percent, events, .. } => format!("bad {percent:.0} % of {events:.0}"),
+            Evidence::Deviation { from_mean, from_median, .. } => {
+                format!("{from_mean:+.0} % from the mean, {from_median:+.0} % from the median")
+            }
+            Evidence::Outlier { value, score, .. } => format!("{value:.4}, {score:+.1} spreads away"),
+            Evidence::Bounds { value, .. } => format!("{value:.4}"),
+            Evidence::Named => if self.beyond { "named" } else { "not named" }.to_owned(),
+        }
+    }
+}
+
+impl Evidence {
+    /// The middle of the pods that it was compared with, where it was.
+    #[must_use]
+    pub fn median(&self) -> Option<f64> {
+        match *self {
+            Self::Deviation { median, .. } | Self::Outlier { median, .. } => Some(median),
+            Self::BadShare { .. } | Self::Bounds { .. } | Self::Named => None,
+        }
+    }
+
+    /// Its numbers by name.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<(&'static str, f64)> {
+        match *self {
+            Self::BadShare { percent, tolerance, events } => {
+                vec![("badPercent", percent), ("tolerancePercent", tolerance), ("events", events)]
+            }
+            Self::Deviation { from_mean, from_median, median, max } => vec![
+                ("fromMeanPercent", from_mean),
+                ("fromMedianPercent", from_median),
+                ("median", median),
+                ("maxDeviationPercent", max),
+            ],
+            Self::Outlier { value, median, score, max_score } => {
+                vec![("value", value), ("median", median), ("score", score), ("maxScore", max_score)]
+            }
+            Self::Bounds { value, min, max } => {
+                let bounds = [("min", min), ("max", max)];
+                let given = bounds.into_iter().filter_map(|(name, bound)| Some((name, bound?)));
+                std::iter::once(("value", value)).chain(given).collect()
+            }
+            Self::Named => Vec::new(),
+        }
+    }
+}
+
 /// The numbers behind an anomalous verdict.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Evidence {
@@ -150,6 +222,8 @@ pub enum Evidence {
         from_mean: f64,
         /// From the median of the peers.
         from_median: f64,
+        /// Of the peers, as the query gives them.
+        median: f64,
         /// Percent.
         max: f64,
     },
@@ -183,7 +257,7 @@ impl fmt::Display for Evidence {
             Self::BadShare { percent, tolerance, events } => {
                 write!(f, "bad {percent:.0} % > {tolerance:.0} % of {events:.0}")
             }
-            Self::Deviation { from_mean, from_median, max } => {
+            Self::Deviation { from_mean, from_median, max, .. } => {
                 write!(
                     f,
                     "{from_mean:+.0} % from the mean, {from_median:+.0} % from the median, > {max:.0} %"
@@ -236,6 +310,15 @@ mod tests {
     #[test]
     fn evidence_has_its_numbers() {
         assert_eq!(share(62.0).evidence.to_string(), "bad 62 % > 50 % of 412");
+    }
+
+    #[test]
+    fn a_pod_that_is_well_is_told_without_a_comparison() {
+        assert_eq!(share(3.0).value(), "bad 3 % of 412");
+        assert_eq!(Measured::new(false, 0.0, Evidence::Named).value(), "not named");
+        let outlier = Evidence::Outlier { value: 0.25, median: 0.2, score: 0.4, max_score: 3.5 };
+        assert_eq!(Measured::new(false, 0.1, outlier).value(), "0.2500, +0.4 spreads away");
+        assert_eq!(outlier.median(), Some(0.2));
     }
 
     #[test]

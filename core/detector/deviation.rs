@@ -51,7 +51,7 @@ impl Deviation {
             Direction::Below => from_mean < 0.0 && from_median < 0.0,
         };
         let least = if sided { from_mean.abs().min(from_median.abs()) } else { 0.0 };
-        let evidence = Evidence::Deviation { from_mean, from_median, max: self.max_percent };
+        let evidence = Evidence::Deviation { from_mean, from_median, median, max: self.max_percent };
         Ok(Measured::new(least > self.max_percent, multiple(least, self.max_percent), evidence))
     }
 }

@@ -52,6 +52,55 @@ impl Detector {
             Self::Discrete(_) | Self::Range(_) | Self::Custom => false,
         }
     }
+
+    /// As the spec names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Discrete(_) => "discreteValueOutOfList",
+            Self::Deviation(_) => "continuousValueDeviation",
+            Self::Outlier(_) => "fleetOutlier",
+            Self::Range(_) => "valueOutOfRange",
+            Self::Custom => "customService",
+        }
+    }
+
+    /// What a pod must show to be anomalous, in words.
+    #[must_use]
+    pub fn threshold(&self) -> String {
+        let side = |direction| match direction {
+            Direction::Both => "",
+            Direction::Above => " above",
+            Direction::Below => " below",
+        };
+        match self {
+            Self::Discrete(rule) => format!("bad > {} % of {} or more", rule.tolerance, rule.min_activity),
+            Self::Deviation(rule) => {
+                format!(
+                    "> {} %{} the mean and the median",
+                    rule.max_percent,
+                    match rule.direction {
+                        Direction::Both => " from",
+                        Direction::Above | Direction::Below => side(rule.direction),
+                    }
+                )
+            }
+            Self::Outlier(rule) => format!(
+                "> {} spreads{}, {} and {} times away from the median",
+                rule.max_score,
+                side(rule.direction),
+                rule.min_delta,
+                rule.min_ratio
+            ),
+            Self::Range(rule) => match (rule.min, rule.max) {
+                (Some(min), Some(max)) => format!("< {min} or > {max}"),
+                (Some(min), None) => format!("< {min}"),
+                (None, Some(max)) => format!("> {max}"),
+                (None, None) => "none".to_owned(),
+            },
+            Self::Custom => "named by the custom service".to_owned(),
+        }
+    }
 }
 
 /// One answer: what was asked of each pod, and how busy each was, where that is asked too.

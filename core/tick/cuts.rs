@@ -29,13 +29,12 @@ impl<'a> Draft<'a> {
         }
         self.keep_out(memory);
         // What the brake alone holds is counted as far as every limit goes, and nothing of it is spent.
-        let braked = self.brake().cloned();
-        let before = braked.as_ref().map(|_| (self.budget, self.elsewhere.clone()));
+        let before = self.brake().map(|_| (self.budget, self.elsewhere.clone()));
         for proposal in propose(self.input.fleet, judged) {
             if self.taken.contains(&proposal.member.uid) {
                 continue;
             }
-            match self.cut_refusal(memory, &proposal).or_else(|| braked.clone().map(Why::Gate)) {
+            match self.refusal(memory, &proposal) {
                 None => {
                     memory.plan_cut(&proposal.member.uid, self.input.now);
                     let order = self.order(&proposal);
@@ -74,6 +73,11 @@ impl<'a> Draft<'a> {
                 Some(why) => self.refuse(member, Move::Cut, None, why),
             }
         }
+    }
+
+    /// What forbids this cut, the brake last.
+    pub(super) fn refusal(&mut self, memory: &Memory, proposal: &Proposal<'a>) -> Option<Why> {
+        self.cut_refusal(memory, proposal).or_else(|| self.brake().cloned().map(Why::Gate))
     }
 
     /// Spends the budget where nothing else forbids the cut.

@@ -42,31 +42,45 @@ pub(super) fn judge_all<'a>(input: &Input<'a>, memory: &mut Memory) -> (Vec<Judg
         let measures =
             judge(input.fleet, Asked { samples, activity: answer.activity }, &breaker.detector, &warm);
         remarks.extend(remarkable(input, memory, breaker, &measures));
-        let verdicts = verdicts(input, memory, breaker, answer.asked, measures);
+        let measures = believed(input, memory, breaker, answer.asked, measures);
+        let verdicts = verdicts(input, memory, breaker, &measures);
+        memory.known(breaker).keep(input.fleet, &measures, answer.asked);
         judged.push(note(input, memory, breaker, answer.asked, verdicts));
     }
     (judged, remarks)
+}
+
+/// The measures that speak of the pods as they are now; the others are none.
+fn believed(
+    input: &Input<'_>,
+    memory: &Memory,
+    breaker: &BreakerPolicy,
+    asked: Duration,
+    mut measures: Vec<Measure>,
+) -> Vec<Measure> {
+    for (member, measure) in input.fleet.members.iter().zip(&mut measures) {
+        if measure.is_ok() && may_be_of_another(member, memory, breaker, asked) {
+            *measure = Err(Unknown::TooYoung);
+            continue;
+        }
+        let settles = memory.pod(member).return_of().is_some_and(|r| r.settles(breaker, asked));
+        if settles && *measure != Err(Unknown::NoSeries) {
+            *measure = Err(Unknown::Settling);
+        }
+    }
+    measures
 }
 
 fn verdicts(
     input: &Input<'_>,
     memory: &Memory,
     breaker: &BreakerPolicy,
-    asked: Duration,
-    measures: Vec<Measure>,
+    measures: &[Measure],
 ) -> Vec<Verdict> {
     let known = memory.breakers.get(&breaker.name);
-    let one = |(member, measure): (&Member, Measure)| {
-        if measure.is_ok() && may_be_of_another(member, memory, breaker, asked) {
-            return Verdict::Unknown(Unknown::TooYoung);
-        }
-        let settles = memory.pod(member).return_of().is_some_and(|r| r.settles(breaker, asked));
-        if settles && measure != Err(Unknown::NoSeries) {
-            return Verdict::Unknown(Unknown::Settling);
-        }
-        Verdict::of(measure, known.is_some_and(|k| k.was_anomalous(&member.uid)))
-    };
-    input.fleet.members.iter().zip(measures).map(one).collect()
+    let was_anomalous = |member: &Member| known.is_some_and(|k| k.was_anomalous(&member.uid));
+    let members = input.fleet.members.iter().zip(measures);
+    members.map(|(member, measure)| Verdict::of(*measure, was_anomalous(member))).collect()
 }
 
 /// Whether the answer to a question of then may still show the last pod of this one's name, as a StatefulSet gives it to
