@@ -172,6 +172,7 @@ async fn supervise(id: Identity, parts: Parts, mut inbox: Inbox, before: Option<
         // Two owners of one service would each spend the budget.
         let _ = before.await;
     }
+    let _known = parts.registry.doors.know(&id);
     let mut known = true;
     while !inbox.stop.is_cancelled() {
         let stop = inbox.stop.clone();

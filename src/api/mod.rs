@@ -7,6 +7,7 @@ mod cost;
 mod crd;
 mod detectors;
 mod duration;
+mod explained;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod identity;
@@ -23,6 +24,10 @@ pub use detectors::{
     ValueOutOfRangeSpec,
 };
 pub use duration::Duration;
+pub use explained::{
+    EXPLAINED_PODS_MAX, EXPLAINED_VERSION, Explained, ExplainedBreaker, ExplainedBudget, ExplainedFinding,
+    ExplainedGate, ExplainedPod, ExplainedRefusal, NotExplained, Unexplained,
+};
 pub use identity::Identity;
 pub use marks::{
     Marks, Override, TrafficLabel, cut_patch, forgive_patch, keep_out_patch, key, open_patch, pause_patch,

@@ -17,6 +17,7 @@ pub mod cache;
 mod conditions;
 pub mod crd;
 pub mod disruptions;
+pub mod doors;
 pub mod election;
 pub mod events;
 pub mod facts;

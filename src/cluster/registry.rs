@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::doors::Doors;
 use super::lists::{Feed, Feeds, List, lists_of, scope_of};
 use super::watch::Failure;
 
@@ -21,6 +22,8 @@ pub struct Registry {
     state: Mutex<RegistryState>,
     /// Told when a KubervisorService is gone.
     pub gone: Notify,
+    /// Where their owners are asked why.
+    pub doors: Arc<Doors>,
 }
 
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@ mod ages;
 mod breaker;
 mod checked;
 mod doubts;
+mod explain;
 mod fates;
 mod gates;
 mod kills;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use kube::Client;
 use kubervisor_core::Now;
 use kubervisor_core::backoff::hash;
+use kubervisor_core::explain::Refused;
 use kubervisor_core::memory::Memory;
 use kubervisor_core::plan::{Plan, Report, What};
 use kubervisor_core::policy::{Mode, ServicePolicy};
@@ -43,6 +45,7 @@ use crate::api::{Identity, KubervisorServiceStatus, Parsed};
 use crate::cluster::Clock;
 use crate::cluster::apply::Writer;
 use crate::cluster::cache::Cache;
+use crate::cluster::doors::Door;
 use crate::cluster::events::Events;
 use crate::cluster::mandate::Mandate;
 use crate::cluster::registry::Registry;
@@ -157,6 +160,11 @@ pub struct Owner {
     /// Seen at the last tick, for notices of changes.
     last: tell::Last,
     report: Option<Report>,
+    /// What the last answers wanted in vain, for whoever asks why; and what the dry run did.
+    refused: Refused,
+    shown_refused: Refused,
+    /// Where it is asked.
+    door: Door,
 }
 
 impl Owner {
@@ -168,6 +176,9 @@ impl Owner {
         let kills = Kills::stored(&inbox.stored.kills, parts.now().mono);
         Self {
             asking: Asking::new(parts.clone()),
+            door: parts.registry.doors.open(&id),
+            refused: Refused::default(),
+            shown_refused: Refused::default(),
             checked: Checked::new(),
             specs: 0,
             policy: ServicePolicy::returns_only(),
@@ -217,6 +228,8 @@ impl Owner {
                 Some(answer) = self.asking.next() => self.asking.drain(Some(answer)),
                 () = tokio::time::sleep_until(wake) => Vec::new(),
                 () = changed.notified() => { fleet_changed = true; continue }
+                // Last, and after each turn: who asks often delays no decision, and waits for no more than one.
+                Some(question) = self.door.questions.recv() => { self.answer(question); continue }
             };
             // Before the first complete lists nothing is known, and nothing is decided.
             // The fleet stays due meanwhile, but each look counts as one: else this would spin until then.
@@ -227,6 +240,7 @@ impl Owner {
             }
             fleet_changed = false;
             due = last_tick + self.turn(&answers).await;
+            self.answer_all();
         }
         self.parts.metrics.forget(&self.id, &self.breaker_names());
     }
@@ -376,8 +390,10 @@ impl Owner {
         };
         let started = std::time::Instant::now();
         let mut plan = (self.parts.decide)(&input, &mut self.memory);
+        self.refused.note(&plan, input.answers);
         if self.policy.has_shadow() {
             let shown = self.shadow.tick(&input, &self.policy);
+            self.shown_refused.note(&shown, input.answers);
             self.show(&mut plan, &shown);
         }
         self.parts.metrics.decided(started.elapsed());

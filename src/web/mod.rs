@@ -1,4 +1,6 @@
-//! `/live`, `/ready` and `/metrics`.
+//! `/live`, `/ready`, `/metrics` and `/explain`.
+
+mod explain;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/explain/{namespace}/{name}", get(explain::service))
+        .route("/explain/{namespace}/{name}/{pod}", get(explain::pod))
         .with_state(pages);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())

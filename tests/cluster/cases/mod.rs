@@ -6,6 +6,7 @@ mod brake;
 mod credentials;
 mod disruptions;
 mod events;
+mod explain;
 mod floor;
 mod hands;
 mod keys;

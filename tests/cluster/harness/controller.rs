@@ -25,8 +25,11 @@ impl Controller {
     /// Started, and serving its pages; not necessarily synced.
     pub async fn start(args: &ControllerArgs) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut words = vec!["run".to_owned(), "--http-addr=127.0.0.1:0".to_owned()];
-        words.push("--allow-loopback-sources".to_owned());
+        let mut words = vec!["run".to_owned(), "--allow-loopback-sources".to_owned()];
+        // One that pods' addresses reach is asked for by who needs it.
+        if !args.args.iter().any(|arg| arg.starts_with("--http-addr")) {
+            words.push("--http-addr=127.0.0.1:0".to_owned());
+        }
         words.extend(args.args.iter().cloned());
         let env = [
             ("KUBECONFIG", args.kubeconfig.display().to_string()),
