@@ -25,6 +25,15 @@ pub async fn governors(cluster: &Cluster, pod: &Value) -> anyhow::Result<Vec<Val
     Ok(all.into_iter().filter(|object| selects(object)).collect())
 }
 
+/// What is said of a pod that none governs.
+pub fn nobody(cluster: &Cluster, pod: &Value) -> anyhow::Error {
+    anyhow::anyhow!(
+        "no KubervisorService in namespace {:?} governs pod {}: none names a Service that selects it",
+        cluster.namespace,
+        name(pod)
+    )
+}
+
 fn selects(service: &Value, pod: &Value) -> bool {
     let Some(selector) = service.pointer("/spec/selector").and_then(Value::as_object) else { return false };
     let none = serde_json::Map::new();

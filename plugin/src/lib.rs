@@ -4,7 +4,8 @@
 //!   args     verbs and flags, as kubectl has them
 //!   reach    kubeconfig, context and namespace -> a client with the caller's own rights
 //!   objects  KubervisorServices as the server has them
-//!   get, get_watch, describe, version   verbs that show; complete, papers   for shells and readers
+//!   controller   the controller's own pages
+//!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   steer, freeze, pods (governs), release   verbs that steer
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //!   check    manifests -> findings; no cluster
@@ -18,7 +19,9 @@ pub mod args;
 pub mod bar;
 pub mod check;
 pub mod complete;
+pub mod controller;
 pub mod describe;
+pub mod explain;
 pub mod fail;
 pub mod freeze;
 pub mod get;
@@ -53,6 +56,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         None => get::original(&reach, name.as_deref()).await,
         Some(Verb::Get(args)) => get::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Describe(args)) => describe::run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Explain(args)) => explain::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Version(args)) => version::run(&reach, &args).await,
         Some(Verb::Completion(args)) => papers::completion(args.shell),
         Some(Verb::Man(args)) => papers::man(&args.folder),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::args::{OverrideArgs, PodArgs, TryArgs, Word};
 use crate::fail::{Ask, Refused, code, unknown};
 use crate::freeze::{Holder, holder};
-use crate::governs::governors;
+use crate::governs::{governors, nobody};
 use crate::objects::{name, text};
 use crate::out::print;
 use crate::reach::Cluster;
@@ -77,11 +77,7 @@ async fn governor(cluster: &Cluster, pod: &Value) -> anyhow::Result<Value> {
     let mut all = governors(cluster, pod).await?;
     match all.len() {
         1 => Ok(all.remove(0)),
-        0 => anyhow::bail!(
-            "no KubervisorService in namespace {:?} governs pod {}: none names a Service that selects it",
-            cluster.namespace,
-            name(pod)
-        ),
+        0 => Err(nobody(cluster, pod)),
         _ => anyhow::bail!(
             "several KubervisorServices govern pod {} ({}), so none of them cuts: let only one select it",
             name(pod),
@@ -292,7 +288,8 @@ async fn becomes(cluster: &Cluster, pod: &str, so: impl Fn(&Value) -> bool) -> a
 }
 
 /// A pod; for a name that is not there, the one that may be meant.
-async fn get(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
+/// A pod by its name.
+pub(crate) async fn get(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
     cluster.single()?;
     let ask = Ask { verb: "get", resource: "pods", name: wanted, namespace: Some(&cluster.namespace) };
     let path = format!("/api/v1/namespaces/{}/pods", cluster.namespace);

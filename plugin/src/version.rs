@@ -5,13 +5,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
 use crate::args::{ControllerArgs, VersionArgs};
+use crate::controller::PORT;
 use crate::fail::{Ask, code};
 use crate::out::print;
 use crate::reach::Cluster;
 use crate::{age, args::Reach};
-
-/// Port of the controller's pages, where its Service does not say otherwise.
-const PORT: u16 = 8086;
 
 /// `version`
 ///

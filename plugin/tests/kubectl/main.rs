@@ -9,6 +9,7 @@
 )]
 
 mod cases;
+mod exposed;
 #[allow(dead_code, unused_imports, reason = "the controller's own tests use the rest")]
 #[path = "../../../tests/cluster/harness/mod.rs"]
 mod harness;

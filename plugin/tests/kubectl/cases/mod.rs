@@ -1,5 +1,6 @@
 //! What people do.
 
+mod explain;
 mod see;
 mod steer;
 mod words;

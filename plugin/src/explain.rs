@@ -1,0 +1,96 @@
+//! `explain`: why a pod is out of traffic, or why it is not.
+//!
+//! Takes a pod's name; finds its KubervisorService and asks the controller. Where that does not answer, it tells what the
+//! pod's own marks and the stored status say, and that it is only that.
+
+mod marked;
+mod page;
+
+use jiff::Timestamp;
+use kubervisor::api::{EXPLAINED_VERSION, Explained, key};
+use serde_json::Value;
+
+use crate::args::ExplainArgs;
+use crate::controller::{Heard, Way};
+use crate::governs::{governors, nobody};
+use crate::objects::{self, name, text};
+use crate::out::{formed, print};
+use crate::pods;
+use crate::reach::Cluster;
+use marked::Marked;
+
+/// `explain`
+///
+/// # Errors
+/// There is no such pod, no KubervisorService governs it, or the server refuses.
+pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
+    let wanted =
+        args.pod.strip_prefix("pods/").or_else(|| args.pod.strip_prefix("pod/")).unwrap_or(&args.pod);
+    let way = Way::to(cluster, &args.controller)?;
+    let pod = pods::get(cluster, wanted).await?;
+    let service = governor(cluster, &pod).await?;
+    let path = format!("/explain/{}/{service}/{wanted}", cluster.namespace);
+    let silent = match way.ask(&path).await {
+        Heard::Told(answer) => return print(&told(answer, args)?),
+        Heard::Refused(not) => not.error,
+        Heard::Silent(why) => why,
+    };
+    // Only to say more: the pod's marks are enough.
+    let object = objects::one(cluster, &service).await.ok();
+    let marked = Marked::of(&pod, &service, object.as_ref(), silent, Timestamp::now());
+    print(&match args.output {
+        Some(form) => formed(&serde_json::to_value(&marked)?, form)?,
+        None => marked.page(Timestamp::now()),
+    })
+}
+
+fn told(answer: Value, args: &ExplainArgs) -> anyhow::Result<String> {
+    if let Some(form) = args.output {
+        return formed(&answer, form);
+    }
+    let explained: Explained = serde_json::from_value(answer)?;
+    anyhow::ensure!(
+        explained.version <= EXPLAINED_VERSION,
+        "the controller is newer than this program, which cannot read its answer: update it, or take -o json"
+    );
+    let pod =
+        explained.pods.first().ok_or_else(|| anyhow::anyhow!("the controller's answer has no pod in it"))?;
+    Ok(page::page(&explained, pod, Timestamp::now()))
+}
+
+/// The KubervisorService that governs the pod: the one whose name it bears, or else the oldest one whose Service selects
+/// it, which has the say of several.
+async fn governor(cluster: &Cluster, pod: &Value) -> anyhow::Result<String> {
+    let label = pod["metadata"]["labels"][key::NAME].as_str().filter(|name| !name.is_empty());
+    if let Some(label) = label {
+        return Ok(label.to_owned());
+    }
+    let all = governors(cluster, pod).await?;
+    let born = |object: &&Value| {
+        ["/metadata/creationTimestamp", "/metadata/uid"].map(|pointer| text(object, pointer).to_owned())
+    };
+    let oldest = all.iter().min_by_key(born).ok_or_else(|| nobody(cluster, pod))?;
+    Ok(name(oldest).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{ControllerArgs, Form};
+    use serde_json::json;
+
+    #[test]
+    fn an_answer_of_a_newer_form_is_passed_on_to_programs_and_not_shown_to_people() {
+        let answer =
+            |version| json!({"version": version, "pods": [{"name": "pear-0", "answer": "pear-0 serves"}]});
+        let mut args =
+            ExplainArgs { pod: "pear-0".into(), controller: ControllerArgs::default(), output: None };
+        assert!(
+            told(answer(1), &args).unwrap().starts_with("pear-0 serves\n"),
+            "fields that are not there are none"
+        );
+        assert!(told(answer(2), &args).unwrap_err().to_string().contains("update it"));
+        args.output = Some(Form::Json);
+        assert!(told(answer(2), &args).unwrap().contains("\"version\": 2"));
+    }
+}

@@ -1,0 +1,357 @@
+//! What a pod's own marks and the stored status say, where the controller does not answer.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kubervisor::api::{
+    BreakerStatus, Condition, FleetStatus, KubervisorServiceStatus, Marks, TrafficLabel, key, stamp, traffic,
+};
+use kubervisor_core::traffic::{Cut, Traffic};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::page::Page;
+use crate::age;
+use crate::objects::{name, namespace, text};
+use crate::table::Table;
+
+/// A pod by its marks.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Marked {
+    version: u32,
+    /// None of it is the controller's word.
+    from_marks: bool,
+    /// Why the controller did not say it.
+    silent: String,
+    namespace: String,
+    name: String,
+    pod: String,
+    answer: String,
+    change: String,
+    traffic: &'static str,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<String>,
+    /// The sums after its cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restored_at: Option<String>,
+    strikes: BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wish: Option<String>,
+    /// The stored status, as far as it concerns the pod; empty where it could not be read.
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<FleetStatus>,
+    conditions: Vec<Condition>,
+    breakers: Vec<BreakerStatus>,
+    recent: Vec<String>,
+}
+
+fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
+    object.pointer(pointer).and_then(|found| serde_json::from_value(found.clone()).ok()).unwrap_or_default()
+}
+
+impl Marked {
+    /// Of this pod, of the KubervisorService `service`, whose object is given where it could be read.
+    pub(super) fn of(
+        pod: &Value,
+        service: &str,
+        object: Option<&Value>,
+        silent: String,
+        now: Timestamp,
+    ) -> Self {
+        let (labels, annotations) = (map(pod, "/metadata/labels"), map(pod, "/metadata/annotations"));
+        let label = TrafficLabel::of(labels.get(key::TRAFFIC).map(String::as_str));
+        let marks = Marks::read(&labels, &annotations).map(|marks| *marks).unwrap_or_default();
+        let state = traffic(label, Some(&marks));
+        let cut = cut_of(&state).cloned();
+        let evidence: Value = annotations
+            .get(key::EVIDENCE)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let status = object.and_then(|object| serde_json::from_value(object["status"].clone()).ok());
+        let status: KubervisorServiceStatus = status.unwrap_or_default();
+        let pod_name = name(pod).to_owned();
+        let ready = is_ready(pod);
+        let told = Told { pod: &pod_name, state: &state, marks: &marks, ready, now };
+        let names = |line: &String| line.split([' ', ':']).any(|word| word == pod_name);
+        Self {
+            version: 1,
+            from_marks: true,
+            silent,
+            namespace: namespace(pod).to_owned(),
+            name: service.to_owned(),
+            answer: told.answer(),
+            change: told.change(),
+            traffic: word(&state),
+            ready,
+            cut_at: cut.as_ref().and_then(|cut| cut.at).map(stamp),
+            cut_by: cut.as_ref().and_then(|cut| cut.breaker.as_ref()).map(ToString::to_string),
+            evidence: marks.why.as_ref().map(ToString::to_string),
+            budget: evidence["budget"].as_str().map(str::to_owned),
+            due_at: cut.as_ref().and_then(|cut| cut.restore_at).map(stamp),
+            restored_at: marks.restored_at.map(stamp),
+            strikes: marks.strikes.0.iter().map(|(name, k)| (name.to_string(), *k)).collect(),
+            wish: annotations.get(key::OVERRIDE).cloned(),
+            state: status.state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
+            fleet: status.fleet,
+            conditions: status.conditions.into_iter().filter(stops).collect(),
+            breakers: status.breakers,
+            recent: status.recent.into_iter().filter(names).collect(),
+            pod: pod_name,
+        }
+    }
+
+    /// For people. The first line is the answer, the second says how little it is.
+    pub(super) fn page(&self, now: Timestamp) -> String {
+        let mut page = Page { text: String::new(), now };
+        page.sentence(&self.answer);
+        page.sentence(&format!("The controller did not answer: {}", self.silent));
+        page.sentence("So this is only what the pod's own marks and the stored status say: no value of now, no budget of now.");
+        page.sentence(&self.change);
+        page.text.push('\n');
+        self.marks(&mut page);
+        self.status(&mut page);
+        page.recent(&self.recent);
+        page.text
+    }
+
+    fn marks(&self, page: &mut Page) {
+        page.line("Pod:", &format!("{} in namespace {}", self.pod, self.namespace));
+        page.line("Service:", &format!("of KubervisorService {}", self.name));
+        page.line("Traffic:", self.traffic);
+        page.line("Ready:", if self.ready { "yes" } else { "no" });
+        let strikes = self.strikes.iter().map(|(breaker, k)| match breaker.as_str() {
+            "" => format!("{k} of the original"),
+            breaker => format!("{breaker} {k}"),
+        });
+        let strikes: Vec<_> = strikes.collect();
+        page.line(
+            "Strikes:",
+            if strikes.is_empty() { "none".to_owned() } else { strikes.join(", ") }.as_str(),
+        );
+        let ago = |at: &String| format!("{at} ({} ago)", age::since(Some(at), page.now));
+        let told = [
+            ("Cut at:", self.cut_at.as_ref().map(ago)),
+            ("Cut by:", self.cut_by.clone()),
+            ("Evidence:", self.evidence.clone()),
+            ("Sums then:", self.budget.clone()),
+            ("Due:", self.due_at.clone()),
+            ("Came back:", self.restored_at.as_ref().map(ago)),
+            ("Override:", self.wish.clone()),
+        ];
+        for (key, value) in told {
+            if let Some(value) = value {
+                page.line(key, &value);
+            }
+        }
+    }
+
+    fn status(&self, page: &mut Page) {
+        page.line("State:", if self.state.is_empty() { "not stored" } else { &self.state });
+        if let Some(fleet) = &self.fleet {
+            let FleetStatus { members, serving, cut, paused, not_ready, floor, headroom, limited_by, .. } =
+                fleet;
+            let limit =
+                limited_by.as_deref().map(|limit| format!(", limited by {limit}")).unwrap_or_default();
+            page.line("Fleet:", &format!(
+                "{members} members: {serving} serving, {cut} cut, {paused} paused, {not_ready} not ready; floor {floor}, \
+                 headroom {headroom}{limit}"
+            ));
+        }
+        for condition in &self.conditions {
+            let message = condition.message.as_deref().unwrap_or_default();
+            page.line(&format!("{}:", condition.type_), message);
+        }
+        if self.breakers.is_empty() {
+            return;
+        }
+        page.line("Breakers:", "");
+        let mut table = Table::new(&["NAME", "HEALTHY", "ANOMALOUS", "UNKNOWN", "ERROR"]);
+        for BreakerStatus { name, healthy, anomalous, unknown, error, .. } in &self.breakers {
+            let counts = [healthy, anomalous, unknown].map(ToString::to_string);
+            table.push([vec![name.clone()], counts.to_vec(), vec![error.clone()]].concat());
+        }
+        page.table(&table, true);
+    }
+}
+
+/// Conditions that say why nothing is cut.
+fn stops(condition: &Condition) -> bool {
+    condition.status == "True"
+        && matches!(
+            &*condition.type_,
+            "Held" | "InitFailed" | "ServiceNotAvailable" | "Failed" | "FloorReached" | "Inert"
+        )
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
+}
+
+fn cut_of(state: &Traffic) -> Option<&Cut> {
+    match state {
+        Traffic::Cut(cut) | Traffic::OpenedByHand(cut) => Some(cut),
+        Traffic::Unlabelled
+        | Traffic::Open
+        | Traffic::KeptOut
+        | Traffic::CutByHand
+        | Traffic::Paused
+        | Traffic::Odd => None,
+    }
+}
+
+fn word(state: &Traffic) -> &'static str {
+    match state {
+        Traffic::Unlabelled => "Unlabelled",
+        Traffic::Open => "Open",
+        Traffic::OpenedByHand(_) => "OpenedByHand",
+        Traffic::Cut(_) => "Cut",
+        Traffic::KeptOut => "KeptOut",
+        Traffic::CutByHand => "CutByHand",
+        Traffic::Paused => "Paused",
+        Traffic::Odd => "Odd",
+    }
+}
+
+/// What the sentences are made of.
+struct Told<'a> {
+    pod: &'a str,
+    state: &'a Traffic,
+    marks: &'a Marks,
+    ready: bool,
+    now: Timestamp,
+}
+
+impl Told<'_> {
+    fn answer(&self) -> String {
+        let Self { pod, state, marks, ready, .. } = self;
+        let because = marks.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        match state {
+            Traffic::Cut(cut) => self.cut(cut, &because),
+            Traffic::KeptOut => format!("{pod} is out because a person asked for it (override Cut)"),
+            Traffic::CutByHand => format!(
+                "{pod} is out by a person's hand: kubervisor/traffic=no stands on it without marks of a breaker"
+            ),
+            Traffic::Paused => format!("{pod} is paused, for people to look at it{because}"),
+            Traffic::Odd => format!("{pod} has a value of kubervisor/traffic that is none of Kubervisor's"),
+            Traffic::Unlabelled => format!(
+                "{pod} has no label kubervisor/traffic: a Service that holds the key does not reach it"
+            ),
+            Traffic::Open | Traffic::OpenedByHand(_) if !ready => {
+                format!("{pod} is not cut: it is not Ready, and gets no traffic for that reason alone")
+            }
+            Traffic::Open | Traffic::OpenedByHand(_) => {
+                format!("{pod} is not cut, by its marks; why, only the controller knows")
+            }
+        }
+    }
+
+    fn cut(&self, cut: &Cut, because: &str) -> String {
+        let since = cut.at.map(|at| format!(" since {}", stamp(at))).unwrap_or_default();
+        let by = cut.breaker.as_ref().map(|breaker| format!(" by breaker {breaker}")).unwrap_or_default();
+        let end = match cut.restore_at {
+            Some(at) if at > self.now => format!("; it is due back {}, if a controller runs then", stamp(at)),
+            Some(at) => format!("; its time was over {}, and it waits for a controller", stamp(at)),
+            None => "; when it is due back, only a controller knows".to_owned(),
+        };
+        format!("{} is cut{since}{by}{because}{end}", self.pod)
+    }
+
+    fn change(&self) -> String {
+        let pod = self.pod;
+        match self.state {
+            Traffic::Cut(_) => format!(
+                "A controller must run for it to come back by itself; without one: kubectl kubervisor release, or kubectl label pod {pod} kubervisor/traffic=yes --overwrite"
+            ),
+            Traffic::KeptOut => format!(
+                "It comes back once the word is taken back (kubectl kubervisor override {pod} clear) and a controller runs"
+            ),
+            Traffic::CutByHand | Traffic::Paused | Traffic::Odd | Traffic::Unlabelled => {
+                format!("kubectl label pod {pod} kubervisor/traffic=yes --overwrite puts it into traffic")
+            }
+            Traffic::Open | Traffic::OpenedByHand(_) => "Nothing is cut while no controller runs".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{now, objects};
+    use serde_json::json;
+
+    fn pod(labels: &Value, annotations: &Value) -> Value {
+        json!({"metadata": {"name": "checkout-7d9f-4ttpq", "namespace": "shop", "labels": labels, "annotations": annotations},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn cut() -> Value {
+        pod(
+            &json!({"kubervisor/traffic": "no", "kubervisor/name": "checkout", "kubervisor/strategy": "error-rate"}),
+            &json!({"breaker/breakAt": "2026-03-01T11:59:10Z", "breaker/retryCount": "1",
+                "kubervisor.k8s.io/restore-at": "2026-03-01T12:01:10Z", "kubervisor.k8s.io/strikes": "{\"error-rate\":1}",
+                "kubervisor.k8s.io/evidence": "{\"breaker\":\"error-rate\",\"why\":\"bad 62 % > 30 % of 412\",\"severity\":2.07,\"budget\":\"of 10: 7 serve (floor 5), 2 out (at most 3)\"}"}),
+        )
+    }
+
+    #[test]
+    fn a_cut_pod_while_the_controller_is_away() {
+        let marked = Marked::of(
+            &cut(),
+            "checkout",
+            Some(&objects()[0]),
+            "no controller is ready behind Service kubervisor/kubervisor (no endpoints)".into(),
+            now(),
+        );
+        insta::assert_snapshot!(marked.page(now()));
+        let read = serde_json::to_value(&marked).unwrap();
+        assert_eq!(
+            (&read["fromMarks"], &read["cutBy"], &read["traffic"]),
+            (&json!(true), &json!("error-rate"), &json!("Cut"))
+        );
+    }
+
+    #[test]
+    fn a_pod_that_serves_while_the_controller_is_away_is_not_explained_by_guesses() {
+        let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
+        let marked = Marked::of(&open, "checkout", None, "nothing answers".into(), now());
+        assert_eq!(
+            marked.answer,
+            "checkout-7d9f-4ttpq is not cut, by its marks; why, only the controller knows"
+        );
+        assert!(marked.page(now()).contains("The controller did not answer: nothing answers\n"));
+    }
+
+    #[test]
+    fn every_state_has_its_sentence() {
+        let of = |labels: Value, annotations: Value| {
+            Marked::of(&pod(&labels, &annotations), "checkout", None, String::new(), now()).answer
+        };
+        let label = |value: &str| json!({"kubervisor/traffic": value});
+        let none = || json!({});
+        assert!(of(label("pause"), none()).contains("is paused"));
+        assert!(of(label("maybe"), none()).contains("none of Kubervisor's"));
+        assert!(of(label("no"), none()).contains("by a person's hand"));
+        assert!(
+            of(json!({"kubervisor/traffic": "no", "kubervisor/name": "checkout"}), none())
+                .contains("override Cut")
+        );
+        assert!(of(none(), none()).contains("has no label"));
+        let late = json!({"breaker/breakAt": "2026-03-01T09:00:00Z", "kubervisor.k8s.io/restore-at": "2026-03-01T09:05:00Z"});
+        assert!(
+            of(label("no"), late)
+                .ends_with("its time was over 2026-03-01T09:05:00Z, and it waits for a controller")
+        );
+    }
+}
