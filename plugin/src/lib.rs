@@ -7,6 +7,7 @@
 //!   controller   the controller's own pages
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   steer, freeze, pods (governs), release   verbs that steer
+//!   activate, deactivate (ground)   the key in a Service's selector
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //!   check    manifests -> findings; no cluster
 //! ```
@@ -14,12 +15,14 @@
 //! object.
 #![forbid(unsafe_code)]
 
+pub mod activate;
 pub mod age;
 pub mod args;
 pub mod bar;
 pub mod check;
 pub mod complete;
 pub mod controller;
+pub mod deactivate;
 pub mod describe;
 pub mod explain;
 pub mod fail;
@@ -27,6 +30,7 @@ pub mod freeze;
 pub mod get;
 pub mod get_watch;
 pub mod governs;
+pub mod ground;
 pub mod objects;
 pub mod out;
 pub mod papers;
@@ -62,6 +66,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Man(args)) => papers::man(&args.folder),
         Some(Verb::Complete(args)) => complete::run(&reach, &args.words).await,
         Some(Verb::Check(args)) => check::run(&args, &reach),
+        Some(Verb::Activate(args)) => activate::run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Deactivate(args)) => deactivate::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Hold(args)) => steer::hold(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Resume(args)) => steer::resume(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::DryRun(args)) => steer::dry_run(&Cluster::reach(&reach).await?, &args).await,

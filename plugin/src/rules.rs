@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use kubervisor::api::{Asked, Defaults, parse};
+use kubervisor::api::{Asked, Defaults, Parsed, parse};
 use kubervisor::sources::{Endpoint, Question};
 use kubervisor_core::detector::{Bounds, Detector, Deviation, Direction, Discrete, Lists, Outlier};
 use kubervisor_core::policy::{BreakerPolicy, FloorPolicy};
@@ -31,13 +31,20 @@ pub struct Rule {
     pub dry: bool,
 }
 
+/// A spec as the controller reads it.
+///
+/// # Errors
+/// What the controller refuses in it, a sentence each.
+pub fn parsed(spec: &Value, namespace: &str) -> Result<Parsed, Vec<String>> {
+    parse(spec, namespace, &Defaults { prometheus: CONTROLLERS.clone(), ..Defaults::default() })
+}
+
 /// All breakers of a spec.
 ///
 /// # Errors
 /// What the controller refuses in it, a sentence each.
 pub fn rules(spec: &Value, namespace: &str) -> Result<Vec<Rule>, Vec<String>> {
-    let defaults = Defaults { prometheus: CONTROLLERS.clone(), ..Defaults::default() };
-    let parsed = parse(spec, namespace, &defaults)?;
+    let parsed = parsed(spec, namespace)?;
     let both = parsed.policy.breakers.iter().zip(&parsed.asked);
     Ok(both.map(|(breaker, asked)| rule(breaker, asked)).collect())
 }

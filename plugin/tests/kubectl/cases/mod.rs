@@ -1,6 +1,7 @@
 //! What people do.
 
 mod explain;
+mod keys;
 mod see;
 mod steer;
 mod words;
