@@ -34,7 +34,7 @@ sim: ## The controller on simulated clusters: SEEDS=n hunts (default 1000), SEED
 	SEEDS=$(or $(SEEDS),1000) $(CARGO) test $(WORKSPACE) --quiet --test simulation every_seed -- --nocapture
 
 .PHONY: mutants
-mutants: ## Ways to decide wrongly, and the checker of the simulator that catches each
+mutants: ## Ways to decide wrongly, and the checker of the simulator that catches each (MUTANT=words: only those)
 	$(CARGO) test $(WORKSPACE) --quiet --test simulation every_mutation -- --nocapture
 
 .PHONY: fuzz

@@ -97,16 +97,35 @@ impl Scene<'_> {
         spec["defaultActivator"]["maxRetryCount"] = json!(0);
     }
 
-    /// Pods fall sick one after the other, others are lost, and the watch is too late to show what was cut.
+    /// Pods fall sick one after the other, and the watch is too late to show what was cut: others are lost, or two
+    /// breakers want to cut at once.
     fn blindfold(&mut self) {
         let by = self.dice.seconds(25, 60);
-        self.floor(67);
-        self.sick(2, None);
         let service = self.service;
-        for pod in 3..6 {
-            self.at(10, 40, Event::Crash { service, pod });
+        if self.dice.happens(50) {
+            self.floor(67);
+            self.sick(2, None);
+            for pod in 3..6 {
+                self.at(10, 40, Event::Crash { service, pod });
+            }
+        } else {
+            self.floor(30);
+            self.twice();
+            for pod in 0..4 {
+                self.at(10, 12, Event::Sicken { service, pod, share: 90, heals: None });
+            }
         }
         self.fault(120, What::Lag(Kind::Pods, by), 100);
+    }
+
+    /// Two breakers find the same, one a moment after the other, and may cut less than they find.
+    fn twice(&mut self) {
+        let spec = &mut self.script.services[self.service].spec;
+        spec["limits"] = json!({"maxCutRatio": 20, "maxCutsPerPeriod": 4});
+        spec["breakers"][0]["evaluationPeriod"] = json!(2);
+        let mut second = spec["breakers"][0].clone();
+        (second["name"], second["evaluationPeriod"]) = (json!("rule-1"), json!(3));
+        spec["breakers"].as_array_mut().into_iter().for_each(|breakers| breakers.push(second.clone()));
     }
 
     /// The server refuses most cuts, and says so.
