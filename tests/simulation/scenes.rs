@@ -213,15 +213,18 @@ impl Scene<'_> {
         self.sick(3, None);
     }
 
-    /// Others are lost while pods are cut, so that these are needed; then all are healthy for so long that strikes are
-    /// forgiven.
+    /// Others are lost for a while when pods are cut, so that these are needed, and no fault excuses who does not see
+    /// it; then all are healthy for so long that strikes are forgiven.
     fn long_health(&mut self) {
         self.script.rest = LONG_REST;
         let (service, heals) = (self.service, self.dice.seconds(60, 120));
+        self.script.faults.clear();
+        self.script.events.clear();
         self.floor(67);
         self.sick(2, Some(heals));
         for pod in 3..6 {
-            self.at(55, 85, Event::Crash { service, pod });
+            let down = self.dice.seconds(40, 70);
+            self.at(65, 85, Event::Flap { service, pod, down });
         }
     }
 }
