@@ -457,7 +457,9 @@ impl Sim {
             governing.iter().any(|(r, _)| seen.may_spend(&r.uid, self.now(), GRACE))
         };
         let fine = gated(&seen.now) || gated(&seen.before) || active(&seen.now) || active(&seen.before);
-        if pod.traffic().is_some() {
+        // What was sent in the very instant in which the label came is not sent in spite of it.
+        let had = seen.before.pod(uid).is_none_or(|pod| pod.traffic().is_some());
+        if pod.traffic().is_some() && had {
             self.violate("people", format!("[{who}] {} has a label and gets another", ask.path));
         } else if !fine {
             self.violate("G3 reach", format!("[{who}] {} is labelled, and nothing gates it", ask.path));

@@ -76,7 +76,9 @@ impl Sim {
 
     /// Keys with a mark whose resource is gone, Disabled, or manages nothing.
     pub(super) fn left_keys(&self) -> Vec<String> {
-        let marked = self.store.all(Kind::Services).filter_map(|s| Some((s, s.notes.get(MARK)?)));
+        // A mark without the key holds nothing; whoever manages the selector next writes its own over it.
+        let gated = self.store.all(Kind::Services).filter(|s| s.gated());
+        let marked = gated.filter_map(|s| Some((s, s.notes.get(MARK)?)));
         let kept = |uid: &str| {
             let resource = self.store.all(Kind::Resources).find(|r| r.uid == uid);
             // A spec that is refused changes nothing.
