@@ -140,7 +140,9 @@ pub fn unknown<'a>(resource: &str, name: &str, known: impl IntoIterator<Item = &
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let alike = known.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
-    alike.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+    // Of several that are as much alike, the first.
+    let better = |best: (f64, &'a str), next: (f64, &'a str)| if next.0 > best.0 { next } else { best };
+    alike.filter(|(score, _)| *score >= ALIKE).reduce(better).map(|(_, other)| other)
 }
 
 #[cfg(test)]
@@ -174,6 +176,7 @@ mod tests {
     #[test]
     fn only_a_name_that_is_alike_is_offered() {
         assert_eq!(nearest("chekout", ["cart", "checkout", "check"]), Some("checkout"));
+        assert_eq!(nearest("chekout", ["checkout-0", "checkout-1"]), Some("checkout-0"));
         assert_eq!(nearest("orders", ["cart", "checkout"]), None);
         assert_eq!(
             unknown("pods", "chekout", ["checkout"]),

@@ -60,6 +60,13 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
              with --controller-namespace and --controller-name"
         );
     }
+    anyhow::ensure!(
+        !text(&by, "/status/state").is_empty(),
+        "no controller has looked at KubervisorService {} yet, which governs pod {pod_name}: does one look after namespace \
+         {:?}? (`kubervisor run --namespace`)",
+        name(&by),
+        cluster.namespace
+    );
     let back = format!("To take the word back: kubectl kubervisor restore {pod_name}");
     say(cluster, &pod, Word::Cut.value(), &args.only_try).await?;
     if args.only_try.dry_run.is_some() {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::args::Reach;
+use crate::fail::nearest;
 
 /// An API server that is there at all answers within that.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -78,8 +79,24 @@ async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Co
         Err(_) if reach.kubeconfig.is_none() && options.context.is_none() && Config::incluster().is_ok() => {
             Config::incluster().context("the pod's own account cannot be used")
         }
-        Err(error) => {
-            Err(error).context("the kubeconfig has no such cluster: see `kubectl config get-contexts`")
+        Err(error) => bail!("{}", unusable(&error.to_string(), reach)),
+    }
+}
+
+/// Of a context that is not there: kubectl's sentence, with the one that may be meant.
+fn unusable(error: &str, reach: &Reach) -> String {
+    let see = "see `kubectl config get-contexts`, or name another --kubeconfig or --context";
+    let read = match &reach.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let contexts: Vec<_> = read.map(|file| file.contexts).unwrap_or_default();
+    match &reach.context {
+        Some(wanted) if !contexts.iter().any(|context| context.name == *wanted) => {
+            let meant = nearest(wanted, contexts.iter().map(|context| context.name.as_str()));
+            let meant = meant.map(|meant| format!("did you mean {meant:?}? ")).unwrap_or_default();
+            format!("context {wanted:?} does not exist: {meant}{see}")
         }
+        _ => format!("the kubeconfig leads to no cluster ({error}): {see}"),
     }
 }

@@ -31,7 +31,6 @@ pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
         "--all and -n cannot be used together: leave one of them out"
     );
     let cluster = Cluster::reach(reach).await?;
-    allowed(&cluster, all, open_selectors).await?;
     telemetry::start(LogFormat::Text);
     let lease = LeaseArgs {
         leader_elect,
@@ -40,6 +39,7 @@ pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
     };
     let namespaces = if all { Vec::new() } else { vec![cluster.namespace.clone()] };
     let args = kubervisor::args::ReleaseArgs { all, namespaces, lease, open_selectors, accept_dark };
+    allowed(&cluster, &args).await?;
     release_as(&args, &cluster.config, &cluster.client).await?;
     print(
         "Every pod that Kubervisor held is back in its Service.\nStop the controller now, if it runs: one that goes on cuts \
@@ -47,7 +47,7 @@ pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
     )
 }
 
-/// What it takes beside the Lease; `services` are patched only to open them.
+/// What it takes; Services are patched only to open them.
 const RIGHTS: [(&str, &str); 6] = [
     ("pods", "list"),
     ("pods", "watch"),
@@ -57,29 +57,39 @@ const RIGHTS: [(&str, &str); 6] = [
     ("services", "patch"),
 ];
 
-/// Asked first: half a release is worse than none, and a watch that is forbidden is waited for.
-async fn allowed(cluster: &Cluster, all: bool, open: bool) -> anyhow::Result<()> {
-    let namespace = (!all).then_some(cluster.namespace.as_str());
+/// Asked first: half a release is worse than none, and what is forbidden would be tried for minutes.
+async fn allowed(cluster: &Cluster, args: &kubervisor::args::ReleaseArgs) -> anyhow::Result<()> {
+    let namespace = args.namespaces.first().map(String::as_str);
+    let rights = RIGHTS.iter().filter(|right| args.open_selectors || **right != ("services", "patch"));
+    let mut wanted: Vec<_> =
+        rights.map(|(resource, verb)| ("", Ask { verb, resource, name: "", namespace })).collect();
+    if args.lease.leader_elect {
+        let (name, namespace) = (&args.lease.lease_name, args.lease.lease_namespace.as_deref());
+        let lease = ["get", "patch"].map(|verb| Ask { verb, resource: "leases", name, namespace });
+        wanted.extend(lease.map(|ask| ("coordination.k8s.io", ask)));
+    }
+    join_all(wanted.iter().map(|(group, ask)| review(cluster, group, ask))).await.into_iter().collect()
+}
+
+async fn review(cluster: &Cluster, group: &str, ask: &Ask<'_>) -> anyhow::Result<()> {
+    let Ask { verb, resource, name, namespace } = *ask;
+    let attributes = ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        name: Some(name.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
-    let asked = RIGHTS.iter().filter(|right| open || **right != ("services", "patch"));
-    let allowed = asked.map(async |(resource, verb)| {
-        let ask = Ask { verb, resource, name: "", namespace };
-        let wanted = ResourceAttributes {
-            resource: Some((*resource).to_owned()),
-            verb: Some((*verb).to_owned()),
-            namespace: namespace.map(str::to_owned),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(wanted), ..Default::default() };
-        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-        let review_ask = Ask { verb: "create", resource: "selfsubjectaccessreviews.authorization.k8s.io", ..ask };
-        let answer = review_ask.of(reviews.create(&PostParams::default(), &review)).await?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
-        anyhow::ensure!(
-            allowed,
-            "nothing is released: it takes the right to {ask}; ask whoever grants roles there, or take another -n or --context"
-        );
-        Ok(())
-    });
-    join_all(allowed).await.into_iter().collect()
+    let resource = "selfsubjectaccessreviews.authorization.k8s.io";
+    let create = Ask { verb: "create", resource, name: "", namespace };
+    let answer = create.of(reviews.create(&PostParams::default(), &review)).await?;
+    anyhow::ensure!(
+        answer.status.is_some_and(|status| status.allowed),
+        "nothing is released: it takes the right to {ask}; ask whoever grants roles there, or take another -n or --context"
+    );
+    Ok(())
 }

@@ -110,7 +110,13 @@ async fn what_is_not_there_or_not_allowed_or_out_of_reach_is_said_in_a_sentence_
         "No resources found in default namespace.\n"
     );
     assert!(admin.sees(&["get", "--context=elsewhere", "-n", &shop.namespace]).await.contains("pears"));
-    assert!(admin.is_refused(&["get", "--context", "nowhere"]).await.contains("kubectl config get-contexts"));
+    let nowhere = admin.is_refused(&["get", "--context", "elsewere"]).await;
+    assert!(
+        nowhere.contains("does not exist: did you mean \"elsewhere\"? see `kubectl config get-contexts`"),
+        "{nowhere}"
+    );
+    let nothing = admin.is_refused(&["get", "--kubeconfig", "/nonexistent"]).await;
+    assert!(nothing.contains("/nonexistent"), "{nothing}");
     // No right.
     let account = shop.account().await;
     shop.allow(&account, &[]).await;

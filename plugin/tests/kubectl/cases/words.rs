@@ -77,6 +77,12 @@ async fn a_cut_is_refused_where_nobody_would_do_it() {
         said.contains("several KubervisorServices govern pod") && said.contains("pears, plums"),
         "{said}"
     );
+    admin.kubectl(&["delete", "kvs", "plums"]).await;
+    let mut elsewhere = shop.controller();
+    elsewhere.args[0] = "--namespace=default".to_owned();
+    let _controller = Controller::ready(&elsewhere).await;
+    let said = admin.is_refused(&["cut", &pod, &place]).await;
+    assert!(said.contains("no controller has looked at KubervisorService pears yet"), "{said}");
     let wrong = format!("{pod}x");
     let said = admin.is_refused(&["cut", &wrong, &place]).await;
     assert_eq!(
