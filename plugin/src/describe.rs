@@ -139,7 +139,14 @@ impl Page {
         let born = object.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
         self.line("Age:", &age::since(born, self.now));
         match &status.fleet {
-            Some(fleet) => self.fleet(fleet, utf8),
+            Some(fleet) => {
+                self.fleet(fleet, utf8);
+                // Numbers that only drift are written once a minute.
+                let counted = status.pod_count.as_ref().and_then(|count| count.last_probe_time.as_deref());
+                if counted.is_some() {
+                    self.line("Counted:", &format!("{} ago", age::since(counted, self.now)));
+                }
+            }
             None => self.line("Fleet:", "not counted yet"),
         }
     }

@@ -52,6 +52,11 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         );
         return print(&format!("pod/{pod_name} is out of traffic already: nothing is changed\n{keep}\n"));
     }
+    anyhow::ensure!(
+        word(&pod) != Word::Never.value(),
+        "somebody said that pod {pod_name} is never cut (override Never): `kubectl kubervisor override {pod_name} clear` \
+         takes that back"
+    );
     let by = governor(cluster, &pod).await?;
     may_cut(&by)?;
     if let Holder::Nobody(why) = holder(cluster, &args.controller).await? {

@@ -56,6 +56,11 @@ async fn a_paused_pod_goes_back_and_a_lasting_word_from_before_stays() {
     assert!(row.contains(" paused ") && row.contains("by hand"), "{out}");
     let said = admin.sees(&["restore", &pod, &place]).await;
     assert!(said.contains("Its word is Never again"), "{said}");
+    let said = admin.is_refused(&["cut", &pod, &place]).await;
+    assert!(
+        said.contains("is never cut (override Never)") && said.contains(&format!("override {pod} clear")),
+        "{said}"
+    );
     assert_eq!((shop.labelled("pause").await, word(&shop, &pod).await.0), (vec![], Some("Never".into())));
 }
 
