@@ -91,6 +91,18 @@ impl Way {
         }
     }
 
+    /// A page as it is; `None` where it is not to be had.
+    pub async fn page(&self, path: &str) -> Option<String> {
+        let (status, body) = tokio::time::timeout(ANSWER_WITHIN, self.send(path)).await.ok()?.ok()?;
+        if status == 200 { String::from_utf8(body).ok() } else { None }
+    }
+
+    /// Where it is asked, for sentences.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     async fn send(&self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
         let request = http::Request::get(format!("{}{path}", self.prefix)).body(Body::empty())?;
         let response = self.client.send(request).await?;

@@ -5,7 +5,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
 use crate::args::{ControllerArgs, VersionArgs};
-use crate::controller::PORT;
+use crate::controller::Way;
 use crate::fail::{Ask, code};
 use crate::out::print;
 use crate::reach::Cluster;
@@ -27,13 +27,10 @@ pub async fn run(reach: &Reach, args: &VersionArgs) -> anyhow::Result<()> {
 /// By its own page; where that cannot be had, by the Lease.
 async fn controller(cluster: &Cluster, args: &ControllerArgs) -> anyhow::Result<String> {
     let (namespace, name) = (&args.controller_namespace, &args.controller_name);
-    let path = format!("/api/v1/namespaces/{namespace}/services/{name}:{PORT}/proxy/metrics");
-    let ask = Ask { verb: "get", resource: "services/proxy", name, namespace: Some(namespace) };
-    let request = http::Request::get(path).body(Vec::new())?;
-    if let Ok(metrics) = ask.of(cluster.client.request_text(request)).await
-        && let Some(version) = version(&metrics)
-    {
-        return Ok(format!("v{version}, by its Service {namespace}/{name}"));
+    let way = Way::to(cluster, args)?;
+    let page = way.page("/metrics").await;
+    if let Some(version) = page.as_deref().and_then(version) {
+        return Ok(format!("v{version}, at {}", way.place()));
     }
     let ask = Ask { verb: "get", resource: "leases.coordination.k8s.io", name, namespace: Some(namespace) };
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), namespace);
@@ -50,7 +47,8 @@ async fn controller(cluster: &Cluster, args: &ControllerArgs) -> anyhow::Result<
             let renewed = spec.renew_time.map(|time| time.0.to_string());
             let renewed = age::since(renewed.as_deref(), Timestamp::now());
             format!(
-                "version unknown, as its Service {namespace}/{name} gives no answer; {holder} held the Lease {renewed} ago"
+                "version unknown, as {} gives no answer; {holder} held the Lease {renewed} ago",
+                way.place()
             )
         }
         None => format!("none runs: nobody holds the Lease {namespace}/{name}"),

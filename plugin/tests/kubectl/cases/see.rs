@@ -150,7 +150,10 @@ async fn versions_and_completions_come_through_kubectl() {
     let place = format!("--controller-namespace={}", shop.namespace);
     let none = admin.is_refused(&["version", &place]).await;
     assert!(none.contains("no controller is found") && none.contains("--controller-namespace"), "{none}");
-    let _controller = Controller::ready(&shop.controller()).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let at = format!("--controller-url={}", controller.url);
+    let theirs = format!("Controller: v{}, at {}\n", env!("CARGO_PKG_VERSION"), controller.url);
+    assert!(admin.sees(&["version", &at]).await.ends_with(&theirs));
     let said = admin.kubectl(&["kubervisor", "version", &place]).await;
     let client = format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION"));
     assert!(said.out.starts_with(&client) && said.out.contains("held the Lease"), "{said:?}");
