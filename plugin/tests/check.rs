@@ -62,15 +62,21 @@ fn manifests_of_the_original_of_the_demo_and_of_the_documentation_pass() {
         let output = check(&["-f", folder.to_str().unwrap(), "--prometheus-url", "prometheus.shop:9090"], "");
         assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
     }
-    let pages =
-        ["docs/start.md", "docs/prometheus.md", "docs/reference/judgement.md", "docs/reference/check.md"];
-    let read = |page: &str| std::fs::read_to_string(root().join(page)).unwrap();
-    let blocks: Vec<String> = pages.iter().flat_map(|page| blocks(&read(page))).collect();
+    let blocks: Vec<String> = pages().iter().flat_map(|page| blocks(page)).collect();
     assert!(blocks.len() >= 5, "{blocks:?}");
     for block in blocks {
         let output = check(&["-f", "-", "--prometheus-url", "prometheus.shop:9090"], &block);
         assert_eq!(output.status.code(), Some(0), "{block}\n{}", stdout(&output));
     }
+}
+
+/// README and every page of the documentation.
+fn pages() -> Vec<String> {
+    let folders = ["docs", "docs/reference"].into_iter();
+    let entries = folders.flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path()).chain([root().join("README.md")]);
+    let pages = files.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    pages.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// Whole objects of a page, and breakers as part of one.

@@ -29,6 +29,7 @@ use crate::args::{CheckArgs, Reach};
 use crate::out;
 use finding::Finding;
 use lint::Seen;
+use lint::doors::Doors;
 use read::Input;
 pub use rules::{RULES, Row, Rule, Severity};
 use sums::Sums;
@@ -91,7 +92,8 @@ fn check(input: Input, asked: &Asked) -> Checked {
     let Input { files, objects, others, mut findings } = input;
     let validator = Validator::new(asked.prometheus.as_ref());
     let policies: Vec<_> = objects.iter().filter_map(|o| validator.validate(o, &mut findings)).collect();
-    let seen = Seen { objects: &objects, policies: &policies };
+    let doors = Doors::new(&objects, &policies);
+    let seen = Seen { objects: &objects, policies: &policies, doors: &doors };
     findings.extend(lint::lint(seen));
     let sums = policies.iter().filter_map(|p| sums::sums(p, asked.replicas, seen, &mut findings)).collect();
     // Documents in the order of the input; what is found in one, in the order of the stages. A folder has no place in it.

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::finding::{Finding, Subject};
 use super::lint::Seen;
-use super::lint::selectors::{behind, services_of};
 use super::read::Object;
 use super::rules::Rule;
 use super::validate::Policy;
@@ -86,9 +85,7 @@ pub fn sums(
 
 /// The replicas of the workloads behind the Service, where each of them says how many.
 fn written(policy: &Policy<'_>, seen: Seen<'_>) -> Option<(u32, String)> {
-    let services = services_of(seen.objects, &policy.object.namespace);
-    let service = services.into_iter().find(|service| service.name == policy.service)?;
-    let workloads = behind(service, seen.objects);
+    let workloads = &seen.doors.named(&policy.object.namespace, &policy.service)?.behind;
     let count = |workload: &&Object| {
         let replicas = workload.value.pointer("/spec/replicas").and_then(serde_json::Value::as_u64)?;
         u32::try_from(replicas).ok()

@@ -3,13 +3,15 @@
 //! Takes the KubervisorServices that were read and everything else of the input; gives findings. Says nothing that
 //! depends on what the cluster holds beside it.
 
+pub mod doors;
 mod policy;
 mod queries;
-pub mod selectors;
+mod selectors;
 
 use super::finding::Finding;
 use super::read::Object;
 use super::validate::Policy;
+use doors::Doors;
 
 /// Everything that lint sees.
 #[derive(Clone, Copy)]
@@ -18,16 +20,16 @@ pub struct Seen<'a> {
     pub objects: &'a [Object],
     /// Those of them that are KubervisorServices.
     pub policies: &'a [Policy<'a>],
+    /// Services among them, and what is before and behind each.
+    pub doors: &'a Doors<'a>,
 }
 
 /// All findings.
 #[must_use]
 pub fn lint(seen: Seen<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let reached: Vec<_> = seen.policies.iter().map(|policy| selectors::reached(policy, seen)).collect();
-    for (number, policy) in seen.policies.iter().enumerate() {
+    for policy in seen.policies {
         queries::lint(policy, &mut findings);
-        findings.extend(policy::rival(number, seen, &reached));
         policy::lint(policy, seen, &mut findings);
     }
     selectors::lint(seen, &mut findings);

@@ -4,9 +4,7 @@ use kubervisor_core::detector::{Detector, Lists};
 use kubervisor_core::policy::Mode;
 
 use super::Seen;
-use super::selectors::{holds_key, own_selector, services_of};
 use crate::check::finding::Finding;
-use crate::check::read::Object;
 use crate::check::rules::Rule;
 use crate::check::validate::Policy;
 
@@ -34,49 +32,56 @@ pub fn lint(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
             findings.push(found(Rule::FloorOfOne, reason).at("spec.breakers"));
         }
     }
+    if let Some(reason) = rival(policy, seen) {
+        findings.push(found(Rule::SamePods, reason).at("spec.service"));
+    }
     service(policy, seen, findings);
 }
 
-/// Another KubervisorService, of another name, that reaches the same pods. `reached`: the workloads of each.
-pub fn rival(number: usize, seen: Seen<'_>, reached: &[Vec<&Object>]) -> Option<Finding> {
-    let policy = &seen.policies[number];
-    let others = seen.policies.iter().zip(reached).filter(|(other, _)| {
-        other.object.namespace == policy.object.namespace && other.object.name != policy.object.name
-    });
-    let shared = |theirs: &&&Object| reached[number].iter().any(|own| std::ptr::eq(**theirs, *own));
-    let reason = others.into_iter().find_map(|(other, theirs)| {
-        let (name, service) = (other.object.subject(), &other.service);
-        if *service == policy.service {
-            return Some(format!("{name} names Service {service} too: both hold everything but returns"));
-        }
-        let workload = theirs.iter().find(shared)?.subject();
+/// Another KubervisorService, of another name, that reaches the same pods.
+fn rival(policy: &Policy<'_>, seen: Seen<'_>) -> Option<String> {
+    let namespace = &policy.object.namespace;
+    let other = |service: &str| {
+        let others = seen.doors.policies(namespace, service).iter();
+        others.map(|other| other.object).find(|other| other.name != policy.object.name)
+    };
+    if let Some(other) = other(&policy.service) {
+        let (name, service) = (other.subject(), &policy.service);
+        return Some(format!("{name} names Service {service} too: both hold everything but returns"));
+    }
+    let workloads = &seen.doors.named(namespace, &policy.service)?.behind;
+    workloads.iter().find_map(|workload| {
+        let (service, other) = seen.doors.before(workload).find_map(|door| {
+            let name = &door.service.name;
+            Some((name, other(name)?))
+        })?;
+        let (name, workload) = (other.subject(), workload.subject());
         Some(format!("{name} reaches the pods of {workload} too, by Service {service}: both hold everything but returns"))
-    })?;
-    Some(Finding::of(Rule::SamePods, policy.object, reason).at("spec.service"))
+    })
 }
 
 fn service(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
     let found = |rule, reason: String| Finding::of(rule, policy.object, reason).at("spec.service");
     let (name, namespace) = (&policy.service, &policy.object.namespace);
-    let services = services_of(seen.objects, namespace);
-    if services.is_empty() || name.is_empty() {
+    let known: Vec<_> = seen.doors.near(namespace).map(|door| door.service.name.as_str()).collect();
+    if known.is_empty() || name.is_empty() {
         return;
     }
-    let Some(service) = services.iter().find(|service| service.name == *name) else {
-        let known: Vec<_> = services.iter().take(5).map(|service| service.name.as_str()).collect();
-        let reason =
-            format!("no Service {name} among those of namespace {namespace} here: {}", known.join(", "));
+    let Some(door) = seen.doors.named(namespace, name) else {
+        let reason = format!(
+            "no Service {name} among those of namespace {namespace} here: {}",
+            known[..known.len().min(5)].join(", ")
+        );
         let finding = found(Rule::ServiceMissing, reason);
-        let meant = crate::check::schema::meant(name, services.iter().map(|service| service.name.as_str()));
+        let meant = crate::check::schema::meant(name, known.into_iter());
         findings.push(match meant {
             Some(meant) => finding.cured_by(format!("did you mean {meant}?")),
             None => finding,
         });
         return;
     };
-    if service.value.pointer("/spec/type").is_some_and(|kind| kind == "ExternalName")
-        || own_selector(service).is_empty()
-    {
+    let external = door.service.value.pointer("/spec/type").is_some_and(|kind| kind == "ExternalName");
+    if external || door.selector.is_empty() {
         let reason = format!("Service {name} selects no pods by a label of its own");
         findings.push(found(Rule::ServiceSelectsNothing, reason));
         return;
@@ -84,7 +89,7 @@ fn service(policy: &Policy<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
     let active = policy.parsed.as_ref().is_some_and(|parsed| parsed.policy.mode == Mode::Active);
     // Somebody else may add the key by then: `selectorManagement: Managed`.
     let managed = policy.object.value.pointer("/spec/selectorManagement").is_some_and(|who| who == "Managed");
-    if active && !managed && !holds_key(service) {
+    if active && !managed && !door.key {
         let reason =
             format!("the selector of Service {name} does not hold kubervisor/traffic, so nothing is cut");
         findings.push(found(Rule::NotActivated, reason));

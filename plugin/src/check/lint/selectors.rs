@@ -1,6 +1,5 @@
 //! Rules over everything that selects pods by the traffic key, or makes pods behind a Service that does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kubervisor::api::key;
@@ -9,19 +8,11 @@ use kubervisor::cluster::labels::LabelSet;
 use serde_json::Value;
 
 use super::Seen;
+use super::doors::{Door, TEMPLATE, is_workload, texts};
 use crate::check::finding::Finding;
 use crate::check::read::Object;
 use crate::check::rules::Rule;
 use crate::check::validate::Policy;
-
-/// Workloads whose selector decides which pods are theirs.
-const WORKLOADS: [(&str, &str); 5] = [
-    ("apps", "Deployment"),
-    ("apps", "ReplicaSet"),
-    ("apps", "StatefulSet"),
-    ("apps", "DaemonSet"),
-    ("argoproj.io", "Rollout"),
-];
 
 /// What else selects pods: the kind, where in it the selectors are, and what a cut does to it.
 const OTHERS: [(&str, &[&str], &str); 5] = [
@@ -59,8 +50,6 @@ pub fn lint(seen: Seen<'_>, findings: &mut Vec<Finding>) {
     for object in seen.objects {
         if is_workload(object) {
             workload(object, seen, findings);
-        } else if object.is("", "Service") {
-            service(object, seen, findings);
         } else {
             findings.extend(other(object));
         }
@@ -68,51 +57,9 @@ pub fn lint(seen: Seen<'_>, findings: &mut Vec<Finding>) {
             findings.extend(monitor(object, seen));
         }
     }
-}
-
-/// Services of a namespace.
-pub fn services_of<'a>(objects: &'a [Object], namespace: &str) -> Vec<&'a Object> {
-    objects.iter().filter(|object| object.is("", "Service") && object.namespace == namespace).collect()
-}
-
-/// Whether a Service's selector holds the traffic key.
-pub fn holds_key(service: &Object) -> bool {
-    service.value.pointer("/spec/selector").is_some_and(|selector| selector.get(key::TRAFFIC).is_some())
-}
-
-/// What a Service selects, traffic key aside.
-pub fn own_selector(service: &Object) -> Vec<(&str, &str)> {
-    let mut selector = texts(&service.value, "/spec/selector");
-    selector.retain(|(key, _)| *key != key::TRAFFIC);
-    selector
-}
-
-/// Workloads whose pods a Service selects, traffic key aside.
-pub fn behind<'a>(service: &Object, objects: &'a [Object]) -> Vec<&'a Object> {
-    let selector = own_selector(service);
-    let near = |object: &&Object| is_workload(object) && object.namespace == service.namespace;
-    let selected = |object: &&Object| {
-        let labels: BTreeMap<_, _> =
-            texts(&object.value, "/spec/template/metadata/labels").into_iter().collect();
-        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    };
-    objects.iter().filter(near).filter(selected).collect()
-}
-
-/// Workloads behind the Service that a policy names.
-pub fn reached<'a>(policy: &Policy<'_>, seen: Seen<'a>) -> Vec<&'a Object> {
-    let services = services_of(seen.objects, &policy.object.namespace);
-    let service = services.into_iter().find(|service| service.name == policy.service);
-    service.map(|service| behind(service, seen.objects)).unwrap_or_default()
-}
-
-fn is_workload(object: &Object) -> bool {
-    WORKLOADS.iter().any(|(group, kind)| object.is(group, kind))
-}
-
-fn texts<'v>(value: &'v Value, pointer: &str) -> Vec<(&'v str, &'v str)> {
-    let map = value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
-    map.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+    for door in seen.doors.all() {
+        service(door, seen, findings);
+    }
 }
 
 fn workload(object: &Object, seen: Seen<'_>, findings: &mut Vec<Finding>) {
@@ -120,21 +67,16 @@ fn workload(object: &Object, seen: Seen<'_>, findings: &mut Vec<Finding>) {
         let reason = "a pod that is cut leaves its workload and is replaced at once";
         findings.push(Finding::of(Rule::KeyInWorkloadSelector, object, reason).at("spec.selector"));
     }
-    let services = services_of(seen.objects, &object.namespace);
-    let gate = services.iter().find(|service| {
-        holds_key(service)
-            && behind(service, std::slice::from_ref(object)).iter().any(|found| found.name == object.name)
-    });
-    let field = "/spec/template/metadata/labels";
-    let label = object.value.pointer(field).and_then(|labels| labels.get(key::TRAFFIC));
+    let gate = seen.doors.before(object).find(|door| door.key);
+    let label = object.value.pointer(TEMPLATE).and_then(|labels| labels.get(key::TRAFFIC));
     // Without its quotes it has a finding of its own.
     let serves = label.is_some_and(|label| label == key::YES || label == true);
-    if let Some(service) = gate.filter(|_| !serves) {
+    if let Some(door) = gate.filter(|_| !serves) {
         let now = label.map(|label| format!(" (it is {label})")).unwrap_or_default();
         let reason = format!(
             "new pods lack kubervisor/traffic: \"yes\"{now}, and Service {} selects by it: they get no traffic until the \
              controller labels them",
-            service.name
+            door.service.name
         );
         findings
             .push(Finding::of(Rule::TemplateLacksLabel, object, reason).at("spec.template.metadata.labels"));
@@ -147,38 +89,31 @@ fn workload(object: &Object, seen: Seen<'_>, findings: &mut Vec<Finding>) {
 /// The KubervisorService over the Service that gives a StatefulSet's pods their names.
 fn governed(object: &Object, seen: Seen<'_>) -> Option<Finding> {
     let name = object.value.pointer("/spec/serviceName").and_then(Value::as_str)?;
-    let policy = seen.policies.iter().find(|policy| {
-        let allowed =
-            policy.object.value.pointer("/spec/allowGoverningService").is_some_and(|allowed| allowed == true);
-        policy.service == name && policy.object.namespace == object.namespace && !allowed
-    })?;
+    let allows = |policy: &&&Policy<'_>| {
+        policy.object.value.pointer("/spec/allowGoverningService").is_some_and(|allowed| allowed == true)
+    };
+    let policy = seen.doors.policies(&object.namespace, name).iter().find(|policy| !allows(policy))?;
     let reason = format!("Service {name} governs {} and gives its pods their names", object.subject());
     Some(Finding::of(Rule::GoverningService, policy.object, reason).at("spec.service"))
 }
 
-fn service(object: &Object, seen: Seen<'_>, findings: &mut Vec<Finding>) {
-    let named = |service: &Object| {
-        seen.policies.iter().any(|p| p.service == service.name && p.object.namespace == service.namespace)
-    };
-    if !holds_key(object) || named(object) {
+fn service(door: &Door<'_>, seen: Seen<'_>, findings: &mut Vec<Finding>) {
+    let object = door.service;
+    let named = |door: &Door<'_>| !seen.doors.policies(&object.namespace, &door.service.name).is_empty();
+    if !door.key || named(door) {
         return;
     }
     // It is another door to pods that are looked after.
-    let makers = |service: &Object| {
-        behind(service, seen.objects).iter().map(|w| w.subject().to_string()).collect::<Vec<_>>()
-    };
-    let own = makers(object);
-    let services = services_of(seen.objects, &object.namespace);
-    let twin = services.into_iter().filter(|service| named(service)).find(|service| {
-        own_selector(service) == own_selector(object)
-            || makers(service).iter().any(|maker| own.contains(maker))
+    let twin = seen.doors.near(&object.namespace).filter(|other| named(other)).find(|other| {
+        let same = |workload: &&Object| door.behind.iter().any(|own| std::ptr::eq(*own, *workload));
+        other.selector == door.selector || other.behind.iter().any(same)
     });
     findings.push(match twin {
         Some(twin) => {
             let reason = format!(
                 "it selects the pods of Service {} by kubervisor/traffic too: a pod that is cut there leaves this one as well, \
                  and none is cut that is its last",
-                twin.name
+                twin.service.name
             );
             Finding::of(Rule::KeyInOtherSelector, object, reason).at("spec.selector")
         }
@@ -221,16 +156,16 @@ fn monitor(object: &Object, seen: Seen<'_>) -> Option<Finding> {
         Some(names) => names.iter().any(|name| *name == service.namespace),
         None => service.namespace == object.namespace,
     };
-    let scraped = |service: &&Object| {
-        let mut labels: Vec<(Arc<str>, Arc<str>)> = texts(&service.value, "/metadata/labels")
+    let scraped = |door: &&Door<'_>| {
+        let mut labels: Vec<(Arc<str>, Arc<str>)> = texts(&door.service.value, "/metadata/labels")
             .into_iter()
             .map(|(key, value)| (Arc::from(key), Arc::from(value)))
             .collect();
         labels.sort();
         let labels: LabelSet = labels.into();
-        service.is("", "Service") && holds_key(service) && within(service) && selector.may_match(&labels)
+        door.key && within(door.service) && selector.may_match(&labels)
     };
-    let service = seen.objects.iter().find(scraped)?;
+    let service = seen.doors.all().iter().find(scraped)?.service;
     let reason = format!(
         "it scrapes through {}, whose selector holds kubervisor/traffic: a pod that is cut is no longer scraped, and nothing \
          tells when it is well",
