@@ -19,7 +19,7 @@ use crate::input::{Answer, Input};
 use crate::known::Known;
 use crate::memory::Memory;
 use crate::plan::{Plan, Refusal, Why};
-use crate::policy::{BreakerPolicy, CutsPerPeriod};
+use crate::policy::{BreakerPolicy, Confirm, CutsPerPeriod};
 use crate::tick::{held, standing};
 use crate::traffic::{Move, Traffic};
 use crate::verdict::Measure;
@@ -94,6 +94,8 @@ pub struct Finding {
     pub probation: bool,
     /// What the pod would have to show to be anomalous, in words.
     pub threshold: String,
+    /// And how often.
+    pub confirm: Confirm,
 }
 
 /// One pod.
@@ -257,6 +259,7 @@ impl<'a> Looked<'a> {
             settles_until: settled.map(|at| wall(at, now)),
             probation: settled.is_none() && back.is_some_and(|back| back.on_probation(policy, now.mono)),
             threshold: policy.detector.threshold(),
+            confirm: policy.confirm,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::budget::{Budget, Limit, floor as floor_of};
 use crate::fleet::{Member, Wish};
 use crate::gates::Gate;
 use crate::plan::{Refusal, Why};
-use crate::policy::{BreakerPolicy, ServicePolicy};
+use crate::policy::{BreakerPolicy, Confirm, ServicePolicy};
 use crate::traffic::{Cut, Move, Traffic};
 
 /// What the sentences are made of.
@@ -88,7 +88,7 @@ impl Told<'_> {
         let by = cut.breaker.as_ref().map(|breaker| format!(" by breaker {breaker}")).unwrap_or_default();
         let because = why.map(|why| format!(": {why}")).unwrap_or_default();
         let strikes = member.strikes.total();
-        let strikes = if strikes > 1 { format!(", for the {strikes}. time") } else { String::new() };
+        let strikes = if strikes > 1 { format!(" (strike {strikes})") } else { String::new() };
         let end = match this.due {
             _ if member.wish == Some(Wish::Cut) => "it stays out, as a person asked for it".to_owned(),
             _ if member.terminating => "it is being deleted".to_owned(),
@@ -202,8 +202,12 @@ impl Told<'_> {
         let closest = self.this.findings.iter().max_by(|a, b| margin(a).total_cmp(&margin(b)));
         let Some(f) = closest else { return "For it to be cut, a breaker would have to judge it".to_owned() };
         let also = held.map(|held| format!(", and even then {held}")).unwrap_or_default();
+        let often = match f.confirm {
+            Confirm::ONCE => "once".to_owned(),
+            Confirm { anomalous, of } => format!("in {anomalous} of {of} verdicts, a scrape apart"),
+        };
         format!(
-            "For it to be cut, breaker {} would have to find {} often enough{also}",
+            "For it to be cut, breaker {} would have to find it beyond its rule ({}) {often}{also}",
             f.breaker, f.threshold
         )
     }

@@ -64,7 +64,7 @@ fn a_healthy_pod_has_its_value_beside_the_threshold_and_the_distance_to_a_cut() 
     assert_eq!(it.answer, "pod-04 serves: no breaker finds anything wrong with it");
     assert_eq!(
         it.change,
-        "For it to be cut, breaker errors would have to find bad > 40 % of 3 or more often enough"
+        "For it to be cut, breaker errors would have to find it beyond its rule (bad > 40 % of 3 or more) once"
     );
     assert_eq!(it.findings[0].measure.unwrap().unwrap().value(), "bad 3 % of 100");
     assert_eq!((it.findings[0].says, it.findings[0].asked, it.held), (Says::Healthy, Some(at(100)), None));
@@ -78,7 +78,7 @@ fn a_cut_pod_says_by_whom_since_when_on_what_and_until_when() {
     let it = story.of_pod("pod-04");
     assert_eq!(
         it.answer,
-        "pod-04 is cut since 2023-11-14T22:14:50Z by breaker errors, for the 2. time: bad 62 % > 40 % of 100; it comes \
+        "pod-04 is cut since 2023-11-14T22:14:50Z by breaker errors (strike 2): bad 62 % > 40 % of 100; it comes \
          back 2023-11-14T22:15:30Z"
     );
     assert_eq!(it.due, Some((at(130), Step::Restore)));
@@ -190,6 +190,12 @@ fn looking_changes_nothing_that_is_decided() {
     let plan = story.answer(&["pod-04"]);
     assert_eq!(crate::fixtures::steps(&plan, Move::Cut), ["pod-04"]);
     assert_eq!(story.refused.of("pod-04").count(), 0, "what is done is refused no more");
+}
+
+#[test]
+fn what_is_kept_of_a_pod_for_people_stays_small() {
+    // For each breaker; of 20,000 pods under one breaker less than one and a half megabytes.
+    assert!(size_of::<(Arc<str>, Measure)>() <= 72, "{}", size_of::<(Arc<str>, Measure)>());
 }
 
 #[test]

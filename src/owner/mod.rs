@@ -228,7 +228,7 @@ impl Owner {
                 Some(answer) = self.asking.next() => self.asking.drain(Some(answer)),
                 () = tokio::time::sleep_until(wake) => Vec::new(),
                 () = changed.notified() => { fleet_changed = true; continue }
-                // Last, and after each turn: who asks often delays no decision, and waits for no more than one.
+                // Last, and one after each turn: who asks often holds up no decision, and is not starved by them.
                 Some(question) = self.door.questions.recv() => { self.answer(question); continue }
             };
             // Before the first complete lists nothing is known, and nothing is decided.
@@ -240,7 +240,7 @@ impl Owner {
             }
             fleet_changed = false;
             due = last_tick + self.turn(&answers).await;
-            self.answer_all();
+            self.answer_one();
         }
         self.parts.metrics.forget(&self.id, &self.breaker_names());
     }

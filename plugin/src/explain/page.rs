@@ -60,6 +60,7 @@ impl Page {
     fn pod(&mut self, explained: &Explained, pod: &ExplainedPod) {
         let Explained { namespace, name, service, .. } = explained;
         self.line("Pod:", &format!("{} in namespace {namespace}", pod.name));
+        let service = if service.is_empty() { "unknown, as the spec is refused" } else { service };
         self.line("Service:", &format!("{service}, under KubervisorService {name}"));
         let mut traffic = pod.traffic.clone();
         if let Some(by) = &pod.cut_by {
@@ -302,7 +303,7 @@ mod tests {
     fn pod(other: &serde_json::Value) -> serde_json::Value {
         let mut pod = json!({
             "name": "checkout-7d9f-4ttpq", "uid": "u4", "answer": "checkout-7d9f-4ttpq serves: no breaker finds anything wrong with it",
-            "change": "For it to be cut, breaker latency would have to find > 3.5 spreads above, 0.1 and 1.5 times away from the median often enough",
+            "change": "For it to be cut, breaker latency would have to find it beyond its rule (> 3.5 spreads above, 0.1 and 1.5 times away from the median) in 2 of 3 verdicts, a scrape apart",
             "traffic": "Open", "serving": true, "ready": true, "terminating": false, "readySince": "2026-03-01T09:00:00Z",
             "strikes": {}, "refusals": [], "recent": [],
             "findings": [
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_cut() {
         let it = pod(&json!({
-            "answer": "checkout-7d9f-4ttpq is cut since 2026-03-01T11:59:10Z by breaker error-rate, for the 2. time: bad 62 % > 30 % of 412; it comes back 2026-03-01T12:01:10Z",
+            "answer": "checkout-7d9f-4ttpq is cut since 2026-03-01T11:59:10Z by breaker error-rate (strike 2): bad 62 % > 30 % of 412; it comes back 2026-03-01T12:01:10Z",
             "change": "Nothing has to change for it to come back: its time ends by itself; kubectl kubervisor restore checkout-7d9f-4ttpq puts it back at once",
             "traffic": "Cut", "serving": false, "cutAt": "2026-03-01T11:59:10Z", "cutBy": "error-rate",
             "evidence": "bad 62 % > 30 % of 412", "dueAt": "2026-03-01T12:01:10Z", "then": "restore",

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Controller, Fake, FakeSource, SOON, Shop, discrete_breaker, eventually};
+use crate::harness::{
+    Controller, Fake, FakeSource, SOON, Shop, custom_breaker, discrete_breaker, eventually,
+};
 
 /// What the controller answers, with its status.
 async fn ask(controller: &Controller, path: &str) -> (u16, Value) {
@@ -132,6 +134,42 @@ async fn what_is_not_there_is_said_to_be_not_there_and_nothing_but_a_look_is_all
     shop.govern(json!({"mode": "Disabled", "breakers": [discrete_breaker("errors", &source)]})).await;
     let disabled = || async { said(ask(&controller, &all).await).1 == "NotEvaluated" };
     eventually("a service that is disabled explains nothing", SOON, disabled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_in_dry_run_has_its_word_beside_those_that_act() {
+    let shop = Shop::open("whydry", 0).await;
+    let names = shop.bare_pods(4).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    let controller = Controller::ready(&shop.controller()).await;
+    source.errors_of(names.iter().map(String::as_str), &[]);
+    source.name_bad(["pear-3"]);
+    let mut tried = custom_breaker("tried", &source);
+    tried["mode"] = json!("DryRun");
+    shop.govern(json!({"breakers": [discrete_breaker("errors", &source), tried]})).await;
+    eventually("the dry run has cut it", SOON, || async {
+        text(&of_pod(&shop, &controller, "pear-3").await, "answer").contains("would have cut it")
+    })
+    .await;
+    let it = of_pod(&shop, &controller, "pear-3").await;
+    assert_eq!(
+        text(&it, "answer"),
+        "pear-3 serves: no breaker finds anything wrong with it; breaker tried, in dry run, would have cut it"
+    );
+    assert_eq!((text(&it, "traffic"), &it["serving"]), ("Open", &json!(true)));
+    let said = |finding: &Value| {
+        (
+            text(finding, "breaker").to_owned(),
+            finding["onlyShown"] == true,
+            text(finding, "verdict").to_owned(),
+        )
+    };
+    let findings: Vec<_> = it["findings"].as_array().unwrap().iter().map(said).collect();
+    let wanted = [("errors", false, "Healthy"), ("tried", true, "Anomalous")];
+    assert_eq!(
+        findings,
+        wanted.map(|(breaker, shown, verdict)| (breaker.to_owned(), shown, verdict.to_owned()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
