@@ -92,18 +92,37 @@ async fn beside(cluster: &Cluster, objects: &[Value]) -> Beside {
 /// All of it.
 #[must_use]
 pub fn describe(object: &Value, beside: &Beside, now: Timestamp, utf8: bool) -> String {
-    let raw = object.get("status").cloned().unwrap_or_default();
-    // One that the original wrote has other shapes of the same names at worst: what cannot be read is not shown.
-    let status: KubervisorServiceStatus = serde_json::from_value(raw).unwrap_or_default();
     let mut page = Page { text: String::new(), now };
-    page.head(object, &status, utf8);
-    page.gates(&status.conditions);
-    page.wrong(&status.conditions);
-    page.breakers(object, &status.breakers);
-    page.out(object, &status, &beside.paused);
-    page.recent(&status.recent);
+    page.own(object, &beside.paused, utf8);
     page.events(object, &beside.events);
     page.text
+}
+
+/// What the object alone says: nothing is asked for beside it.
+#[must_use]
+pub fn alone(object: &Value, now: Timestamp, utf8: bool) -> String {
+    let any = object.pointer("/status/fleet/paused").is_some_and(|n| *n != 0);
+    let paused =
+        if any { Err("`kubectl kubervisor describe` says it".to_owned()) } else { Ok(BTreeSet::new()) };
+    let mut page = Page { text: String::new(), now };
+    page.own(object, &paused, utf8);
+    page.text
+}
+
+/// Its status.
+#[must_use]
+pub fn status(object: &Value) -> KubervisorServiceStatus {
+    let raw = object.get("status").cloned().unwrap_or_default();
+    // One that the original wrote has other shapes of the same names at worst: what cannot be read is not shown.
+    serde_json::from_value(raw).unwrap_or_default()
+}
+
+/// Conditions that tell of something wrong.
+pub fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    conditions.iter().filter(|c| {
+        (c.status == "True" && WRONG_IF_TRUE.contains(&&*c.type_))
+            || (c.status == "False" && WRONG_IF_FALSE.contains(&&*c.type_))
+    })
 }
 
 struct Page {
@@ -112,6 +131,16 @@ struct Page {
 }
 
 impl Page {
+    fn own(&mut self, object: &Value, paused: &Result<BTreeSet<(String, String)>, String>, utf8: bool) {
+        let status = status(object);
+        self.head(object, &status, utf8);
+        self.gates(&status.conditions);
+        self.wrong(&status.conditions);
+        self.breakers(object, &status.breakers);
+        self.out(object, &status, paused);
+        self.recent(&status.recent);
+    }
+
     fn line(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.text, "{}", format!("{key:<12}{}", plain(value)).trim_end());
     }
@@ -189,11 +218,7 @@ impl Page {
     }
 
     fn wrong(&mut self, conditions: &[Condition]) {
-        let is_wrong = |c: &&Condition| {
-            (c.status == "True" && WRONG_IF_TRUE.contains(&&*c.type_))
-                || (c.status == "False" && WRONG_IF_FALSE.contains(&&*c.type_))
-        };
-        let wrong: Vec<_> = conditions.iter().filter(is_wrong).collect();
+        let wrong: Vec<_> = wrong(conditions).collect();
         if wrong.is_empty() {
             return self.line("Wrong:", "nothing");
         }

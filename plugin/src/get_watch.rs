@@ -27,10 +27,7 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
         args.names.len() < 2,
         "watch is only supported on individual resources and resource collections: name one, or none"
     );
-    let api: Api<DynamicObject> = match &cluster.scope {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &kind()),
-        None => Api::all_with(cluster.client.clone(), &kind()),
-    };
+    let api = api(cluster);
     let mut config = watcher::Config::default();
     if let Some(wanted) = args.names.first() {
         crate::objects::one(cluster, wanted).await?;
@@ -42,6 +39,14 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
     let ask = Ask { verb: "watch", resource: RESOURCE, name: "", namespace: cluster.scope.as_deref() };
     let printer = Printer::new(columns(cluster, args), args);
     follow(watch(api, config).default_backoff(), &ask, printer, &nothing(cluster)).await
+}
+
+/// Where they are watched.
+pub(crate) fn api(cluster: &Cluster) -> Api<DynamicObject> {
+    match &cluster.scope {
+        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &kind()),
+        None => Api::all_with(cluster.client.clone(), &kind()),
+    }
 }
 
 /// Prints what the watch tells.
@@ -93,7 +98,7 @@ async fn follow(
 }
 
 /// The server's own word behind what the watcher says.
-fn source(error: watcher::Error) -> anyhow::Result<kube::Error> {
+pub(crate) fn source(error: watcher::Error) -> anyhow::Result<kube::Error> {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)

@@ -6,6 +6,7 @@
 //!   objects  KubervisorServices as the server has them
 //!   controller   the controller's own pages
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
+//!   screen   the live screen
 //!   steer, freeze, pods (governs), release   verbs that steer
 //!   activate, deactivate (ground)   the key in a Service's selector
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
@@ -38,14 +39,13 @@ pub mod pods;
 pub mod reach;
 pub mod release;
 pub mod rules;
+pub mod screen;
 pub mod steer;
 pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod version;
 pub mod words;
-
-use anyhow::bail;
 
 use args::{Cli, Verb};
 use reach::Cluster;
@@ -61,6 +61,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Get(args)) => get::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Describe(args)) => describe::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Explain(args)) => explain::run(&Cluster::reach(&reach).await?, &args).await,
+        Some(Verb::Watch(args)) => screen::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Version(args)) => version::run(&reach, &args).await,
         Some(Verb::Completion(args)) => papers::completion(args.shell),
         Some(Verb::Man(args)) => papers::man(&args.folder),
@@ -77,6 +78,5 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Restore(args)) => pods::restore(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Override(args)) => pods::word_on(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Release(args)) => release::run(&reach, &args).await,
-        Some(_) => bail!("not there yet"),
     }
 }

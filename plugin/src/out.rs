@@ -1,6 +1,6 @@
 //! Standard output, which whoever reads it may close at any time.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
@@ -14,6 +14,13 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Whether there is a terminal that can be drawn on.
+#[must_use]
+pub fn is_screen() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Whether this is the end that a reader such as `head` makes: no failure of ours.

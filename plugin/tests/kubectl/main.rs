@@ -14,3 +14,4 @@ mod exposed;
 #[path = "../../../tests/cluster/harness/mod.rs"]
 mod harness;
 mod person;
+mod terminal;

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::harness::{SOON, Shop, program};
+use crate::terminal::Terminal;
 
 /// A kubeconfig and a home of one's own.
 pub struct Person {
@@ -92,6 +93,14 @@ impl Person {
         let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { lines, _child: child }
+    }
+
+    /// A command at a terminal of its own, which it controls as a shell's would.
+    pub fn sits_at(&self, terminal: &Terminal, words: &[&str]) -> Child {
+        let mut command = self.command(Path::new("setsid"));
+        command.arg("--ctty").arg(program("kubectl-kubervisor")).args(words).env("TERM", "xterm-256color");
+        command.stdin(terminal.end()).stdout(terminal.end()).stderr(terminal.end());
+        command.spawn().expect("setsid of util-linux is needed for tests at a terminal")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod explain;
 mod keys;
+mod screen;
 mod see;
 mod steer;
 mod words;

@@ -1,0 +1,76 @@
+//! `watch`, at a terminal and without one.
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::LocalModes;
+use tokio::process::Child;
+
+use super::with_one_cut;
+use crate::harness::SOON;
+use crate::person::Person;
+use crate::terminal::Terminal;
+
+const ENTER_SCREEN: &str = "\u{1b}[?1049h";
+const LEAVE_SCREEN: &str = "\u{1b}[?1049l";
+const HIDE_CURSOR: &str = "\u{1b}[?25l";
+const SHOW_CURSOR: &str = "\u{1b}[?25h";
+
+/// That it ends well, and leaves the terminal as it was.
+async fn leaves(mut child: Child, terminal: &Terminal, before: LocalModes) {
+    let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it goes on").unwrap();
+    assert!(ended.success(), "{ended}");
+    terminal.hears(LEAVE_SCREEN).await;
+    let seen = terminal.seen();
+    assert!(seen.rfind(LEAVE_SCREEN) > seen.rfind(ENTER_SCREEN), "{seen:?}");
+    assert!(seen.rfind(SHOW_CURSOR) > seen.rfind(HIDE_CURSOR), "{seen:?}");
+    assert_eq!(terminal.modes(), before);
+    assert!(before.contains(LocalModes::ECHO | LocalModes::ICANON), "{before:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_screen_opens_one_in_depth_follows_changes_and_leaves_a_clean_terminal_on_every_way_out() {
+    let (shop, _source, _controller, bad) = with_one_cut("screen").await;
+    let admin = Person::admin(&shop);
+    let mut terminal = Terminal::open();
+    let before = terminal.modes();
+    let child = admin.sits_at(&terminal, &["watch"]);
+    terminal.shows("4/5 floor 1").await;
+    assert!(terminal.seen().contains(ENTER_SCREEN) && !terminal.modes().contains(LocalModes::ECHO));
+    admin.sees(&["hold", "pears", "--reason", "picking"]).await;
+    terminal.shows("Held for ").await;
+    terminal.press("\r");
+    terminal.shows("Breakers:").await;
+    terminal.press("G");
+    terminal.shows(&format!("PodCut {bad}")).await;
+    terminal.press("\u{1b}");
+    terminal.shows("> pears").await;
+    terminal.press("q");
+    leaves(child, &terminal, before).await;
+
+    let mut terminal = Terminal::open();
+    let child = admin.sits_at(&terminal, &["watch", "-A"]);
+    terminal.shows("all namespaces").await;
+    terminal.press("\u{3}");
+    leaves(child, &terminal, before).await;
+
+    let terminal = Terminal::open();
+    let child = admin.sits_at(&terminal, &["watch"]);
+    terminal.shows("4/5 floor 1").await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    leaves(child, &terminal, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_it_prints_rows_and_what_fails_before_the_screen_is_a_sentence() {
+    let (shop, _source, _controller, _bad) = with_one_cut("rows").await;
+    let admin = Person::admin(&shop);
+    let mut rows = admin.starts(&["watch"]);
+    rows.prints("NAME ").await;
+    assert!(rows.prints("pears").await.contains("Running"));
+    let terminal = Terminal::open();
+    let mut child = admin.sits_at(&terminal, &["watch", "--context=nowhere"]);
+    let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it goes on").unwrap();
+    assert!(!ended.success());
+    terminal.hears("does not exist").await;
+    assert!(!terminal.seen().contains(ENTER_SCREEN), "{:?}", terminal.seen());
+}
