@@ -26,8 +26,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Long enough for anything that should happen soon on a loaded machine.
-pub const SOON: Duration = Duration::from_secs(30);
+/// Long enough for anything that should happen soon on a loaded machine, pauses between tries included: a watch that
+/// was refused is tried again after half a minute.
+pub const SOON: Duration = Duration::from_secs(90);
 
 /// A program of this workspace, as it was built beside the test that runs: cargo names to a test the programs of its own
 /// package only.

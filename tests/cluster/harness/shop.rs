@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -256,7 +255,7 @@ pub async fn serve_crd(client: &Client) {
     api.patch(&crd.name_any(), &params, &Patch::Apply(&crd)).await.unwrap();
     let served: Api<KubervisorService> = Api::all(client.clone());
     let asked = || async { served.list(&ListParams::default().limit(1)).await.is_ok() };
-    eventually("the kind is served", Duration::from_secs(20), asked).await;
+    eventually("the kind is served", SOON, asked).await;
 }
 
 /// A breaker of that name with these fields beside it, evaluated every second; each answer is new, and the first bad
