@@ -100,6 +100,21 @@ pub enum Traffic {
 }
 
 impl Traffic {
+    /// One word, as explanations tell it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unlabelled => "Unlabelled",
+            Self::Open => "Open",
+            Self::OpenedByHand(_) => "OpenedByHand",
+            Self::Cut(_) => "Cut",
+            Self::KeptOut => "KeptOut",
+            Self::CutByHand => "CutByHand",
+            Self::Paused => "Paused",
+            Self::Odd => "Odd",
+        }
+    }
+
     /// Its place in the drawing; `None` where a person or somebody else's meaning keeps it out of our hands.
     /// Unlabelled counts as open: it serves only where the Service does not hold the key.
     #[must_use]

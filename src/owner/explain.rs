@@ -170,7 +170,7 @@ impl Owner {
             uid: member.uid.to_string(),
             answer,
             change,
-            traffic: traffic(&member.traffic).to_owned(),
+            traffic: member.traffic.as_str().to_owned(),
             serving: member.serving(),
             ready: member.ready,
             terminating: member.terminating,
@@ -199,24 +199,11 @@ impl Owner {
         let there = shown.pod(member, None);
         it.findings.extend(there.findings.iter().filter(|f| dry(&f.breaker)).map(|f| finding(f, true)));
         if let Traffic::Cut(cut) = &member.traffic
-            && it.traffic != traffic(&member.traffic)
+            && it.traffic != member.traffic.as_str()
             && let Some(breaker) = cut.breaker.as_deref().filter(|name| dry(name))
         {
             it.answer = format!("{}; breaker {breaker}, in dry run, would have cut it", it.answer);
         }
-    }
-}
-
-fn traffic(traffic: &Traffic) -> &'static str {
-    match traffic {
-        Traffic::Unlabelled => "Unlabelled",
-        Traffic::Open => "Open",
-        Traffic::OpenedByHand(_) => "OpenedByHand",
-        Traffic::Cut(_) => "Cut",
-        Traffic::KeptOut => "KeptOut",
-        Traffic::CutByHand => "CutByHand",
-        Traffic::Paused => "Paused",
-        Traffic::Odd => "Odd",
     }
 }
 

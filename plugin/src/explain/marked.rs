@@ -92,7 +92,7 @@ impl Marked {
             name: service.to_owned(),
             answer: told.answer(),
             change: told.change(),
-            traffic: word(&state),
+            traffic: state.as_str(),
             ready,
             cut_at: cut.as_ref().and_then(|cut| cut.at).map(stamp),
             cut_by: cut.as_ref().and_then(|cut| cut.breaker.as_ref()).map(ToString::to_string),
@@ -208,19 +208,6 @@ fn cut_of(state: &Traffic) -> Option<&Cut> {
         | Traffic::CutByHand
         | Traffic::Paused
         | Traffic::Odd => None,
-    }
-}
-
-fn word(state: &Traffic) -> &'static str {
-    match state {
-        Traffic::Unlabelled => "Unlabelled",
-        Traffic::Open => "Open",
-        Traffic::OpenedByHand(_) => "OpenedByHand",
-        Traffic::Cut(_) => "Cut",
-        Traffic::KeptOut => "KeptOut",
-        Traffic::CutByHand => "CutByHand",
-        Traffic::Paused => "Paused",
-        Traffic::Odd => "Odd",
     }
 }
 
