@@ -84,7 +84,8 @@ impl Janitor {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
             }
             if !self.registry.suspect() && self.writer.mandate().may_write().is_ok() {
-                waiting.leftovers.sweep(&self).await;
+                let (mandate, sees) = (self.writer.mandate(), |namespace: &_| self.sees(namespace));
+                waiting.leftovers.sweep(&self.cache, &self.client, mandate, sees).await;
                 self.sweep(&mut waiting).await;
                 self.tell_ownerless(&mut waiting);
             }
@@ -138,7 +139,7 @@ impl Janitor {
     }
 
     /// Whether what is not in the view is not there: its lists were complete, and it is proved alive.
-    pub(crate) fn sees(&self, namespace: &str) -> bool {
+    fn sees(&self, namespace: &str) -> bool {
         let [(_, pods), (_, services)] = self.cache.view_ages_in(namespace);
         let ages = [pods, services, self.registry.view_age(namespace)];
         let fresh = ages.into_iter().all(|age| age.is_some_and(|age| age < VIEW_MAX));

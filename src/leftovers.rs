@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use tokio::time::Instant;
 
 use crate::cluster::CallError;
+use crate::cluster::cache::Cache;
+use crate::cluster::keyhole::Keyhole;
+use crate::cluster::mandate::Mandate;
 use crate::cluster::release::gone;
-use crate::cluster::selector::{KeyWriter, Keyhole};
-use crate::janitor::Janitor;
+use crate::cluster::selector::KeyWriter;
 
 /// Services written in one sweep.
 const SWEEP_MAX: usize = 50;
@@ -31,15 +34,22 @@ impl Leftovers {
     }
 
     /// Takes out what is left over, on proof that the KubervisorService in the mark is gone or names another Service.
-    pub(crate) async fn sweep(&mut self, janitor: &Janitor) {
-        let mut left = janitor.cache.left_over();
+    /// `sees`: whether what is not in the view of a namespace is not there.
+    pub(crate) async fn sweep(
+        &mut self,
+        cache: &Cache,
+        client: &Client,
+        mandate: &Mandate,
+        sees: impl Fn(&str) -> bool,
+    ) {
+        let mut left = cache.left_over();
         self.0.retain(|uid, _| left.iter().any(|hole| hole.uid == *uid));
-        left.retain(|hole| janitor.sees(&hole.namespace));
+        left.retain(|hole| sees(&hole.namespace));
         let due = |hole: &&Keyhole| self.0.get(&hole.uid).is_none_or(|(_, at)| *at <= Instant::now());
         let due: Vec<_> = left.iter().filter(due).take(SWEEP_MAX).collect();
-        let writer = KeyWriter::new(janitor.client.clone(), janitor.writer.mandate().clone());
+        let writer = KeyWriter::new(client.clone(), mandate.clone());
         for hole in due {
-            match take_out(janitor, &writer, hole).await {
+            match take_out(cache, client, &writer, hole).await {
                 Ok(true) => tracing::info!(namespace = %hole.namespace, service = %hole.name,
                     "the key is taken out of its selector: the KubervisorService that added it no longer looks after it"),
                 // The view is behind, or ahead: it tells of the change itself.
@@ -61,11 +71,15 @@ impl Leftovers {
 }
 
 /// Returns whether it was taken out.
-async fn take_out(janitor: &Janitor, writer: &KeyWriter, hole: &Keyhole) -> Result<bool, CallError> {
+async fn take_out(
+    cache: &Cache,
+    client: &Client,
+    writer: &KeyWriter,
+    hole: &Keyhole,
+) -> Result<bool, CallError> {
     let Some(by) = &hole.managed_by else { return Ok(false) };
     // One that is there names another Service: its own view proves that.
-    let proved =
-        janitor.cache.governs(&hole.namespace, by) || gone(&janitor.client, &hole.namespace, by).await?;
+    let proved = cache.governs(&hole.namespace, by) || gone(client, &hole.namespace, by).await?;
     if proved {
         writer.take(hole).await?;
     }

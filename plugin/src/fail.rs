@@ -11,6 +11,9 @@ const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// alike, so less would offer any of them.
 const ALIKE: f64 = 0.85;
 
+/// As kubectl names the kind.
+pub const RESOURCE: &str = "kubervisorservices.kubervisor.k8s.io";
+
 /// A call to the API server, for people.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
@@ -90,7 +93,7 @@ impl Ask<'_> {
         let reason = if status.reason.is_empty() { "Unknown" } else { &status.reason };
         let named = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
         // Nothing is named: the kind itself is not served.
-        if status.code == 404 && !named && self.resource == crate::objects::RESOURCE {
+        if status.code == 404 && !named && self.resource == RESOURCE {
             let text = "error: the server doesn't have a resource type \"kubervisorservices\": it is not installed in this \
                         cluster; a controller does it, or `kubervisor crds | kubectl apply -f -`";
             return Refused { code: 404, text: text.to_owned() };
@@ -167,9 +170,9 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_served_is_told_from_an_object_that_is_not_there() {
         let status = |details| json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "?", "details": details});
-        let kind = said(crate::objects::RESOURCE, status(json!({})));
+        let kind = said(RESOURCE, status(json!({})));
         assert!(kind.contains("not installed") && kind.contains("kubervisor crds"), "{kind}");
-        let object = said(crate::objects::RESOURCE, status(json!({"name": "pick"})));
+        let object = said(RESOURCE, status(json!({"name": "pick"})));
         assert!(!object.contains("not installed"), "{object}");
     }
 

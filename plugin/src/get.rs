@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::age;
 use crate::args::{GetArgs, Output, Reach};
 use crate::objects::{as_list, find, name, namespace, strip, text};
 use crate::out::{formed, print};
 use crate::reach::Cluster;
 use crate::table::{Table, Widths};
-use crate::{age, get_watch};
 
 /// What a row has.
 #[derive(Debug, Clone, Copy)]
@@ -92,9 +92,6 @@ pub fn table(objects: &[Value], columns: Columns, now: Timestamp) -> Table {
 /// # Errors
 /// The server's refusal, or names that are not there.
 pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
-    if args.watch {
-        return get_watch::run(cluster, args).await;
-    }
     let mut found = find(cluster, &args.names, args.selector.as_deref()).await?;
     match args.output {
         None | Some(Output::Wide) if found.objects.is_empty() && found.missing.is_empty() => {

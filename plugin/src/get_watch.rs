@@ -11,9 +11,9 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use serde_json::Value;
 
 use crate::args::{GetArgs, Output};
-use crate::fail::Ask;
+use crate::fail::{Ask, RESOURCE};
 use crate::get::{Columns, columns, names, nothing};
-use crate::objects::{RESOURCE, kind, name, namespace, strip, text};
+use crate::objects::{kind, name, namespace, strip, text};
 use crate::out::{formed, print};
 use crate::reach::Cluster;
 use crate::table::{Table, Widths};

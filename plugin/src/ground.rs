@@ -9,7 +9,7 @@ use kubervisor::api::{Management, Parsed};
 use kubervisor::cluster::CallError;
 use kubervisor::cluster::cache::Cache;
 use kubervisor::cluster::index::Governor;
-use kubervisor::cluster::selector::Keyhole;
+use kubervisor::cluster::keyhole::Keyhole;
 use kubervisor::cluster::slim::{SlimPod, SlimService};
 use kubervisor::cluster::snapshot::View;
 use kubervisor::cluster::watch::Sink;

@@ -58,6 +58,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { reach, name, verb } = cli;
     match verb {
         None => get::original(&reach, name.as_deref()).await,
+        Some(Verb::Get(args)) if args.watch => get_watch::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Get(args)) => get::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Describe(args)) => describe::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Explain(args)) => explain::run(&Cluster::reach(&reach).await?, &args).await,

@@ -6,11 +6,9 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kubervisor::api::{GROUP, PLURAL, VERSION};
 use serde_json::{Value, json};
 
-use crate::fail::{Ask, Refused, code, unknown};
+use crate::fail::{Ask, RESOURCE, Refused, code, unknown};
 use crate::reach::Cluster;
 
-/// As kubectl names the kind.
-pub const RESOURCE: &str = "kubervisorservices.kubervisor.k8s.io";
 /// Objects asked for at a time, as kubectl does.
 const PAGE: u32 = 500;
 

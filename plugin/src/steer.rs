@@ -10,8 +10,8 @@ use kubervisor::api::stamp;
 use serde_json::{Value, json};
 
 use crate::args::{DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
-use crate::fail::{Ask, code, nearest};
-use crate::objects::{RESOURCE, kind, one, text};
+use crate::fail::{Ask, RESOURCE, code, nearest};
+use crate::objects::{kind, one, text};
 use crate::out::print;
 use crate::reach::Cluster;
 

@@ -13,7 +13,7 @@ use super::{
     Cost, Defaults, Duration, KubervisorServiceSpec, Marks, Override, TrafficLabel, cut_patch,
     keep_out_patch, key, parse, pause_patch, priced, restore_patch, traffic,
 };
-use crate::fuzzing::{decide, fleet, naming};
+use crate::fuzzing::trial::{decide, fleet, naming};
 use crate::sources::Endpoint;
 
 type Texts = BTreeMap<String, String>;

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::index::{Governor, Namespace, Pod, State};
+use super::keyhole::Keyhole;
 use super::lists::{Feed, Feeds, List, lists_of, scope_of};
-use super::selector::Keyhole;
 use crate::api::key;
 
 /// The shared index.

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 
 use super::assumed::{Assumed, Delays};
 use super::budget::Budget;
+use super::keyhole::Keyhole;
 use super::labels::{LabelSet, matches};
 use super::lists::{Feeds, scope_of};
-use super::selector::Keyhole;
 use crate::api::{Cost, Marks, Override, TrafficLabel, key};
 
 /// Stands for a traffic label that is kept as odd: no label may have this value, so it is there and equals none.

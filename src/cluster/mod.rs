@@ -6,7 +6,7 @@
 //! - **The right**: `lease` holds the Lease by the rules of `election`; `mandate` is the right to act that follows,
 //!   `takeover` what a successor reads first; `brake` bounds the cuts of all services together.
 //! - **Writes**: `apply` carries a plan out, each as `writes` allows it; `release` gives pods back; `selector` turns the
-//!   key of a Service.
+//!   key of a Service, its `keyhole`.
 //! - **Words**: `facts` become a `status` with its `conditions`, which `status_writer` writes when it matters; `events`.
 
 pub mod apply;
@@ -25,6 +25,7 @@ pub mod feed;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod index;
+pub mod keyhole;
 pub mod label_selector;
 pub mod labels;
 pub mod lease;

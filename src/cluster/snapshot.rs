@@ -8,9 +8,9 @@ use kubervisor_core::fleet::{Fleet, Member, Neighbour};
 use super::cache::Cache;
 use super::disruptions;
 use super::index::{Governor, Namespace, Pod, Service, State};
+use super::keyhole::Keyhole;
 use super::labels::LabelSet;
 use super::marked::{Marked, marked};
-use super::selector::Keyhole;
 use super::within::{Within, traffic_of};
 use crate::api::{TrafficLabel, key};
 

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use super::Owner;
 use crate::api::{KubervisorServiceStatus, Management};
-use crate::cluster::selector::{KeyWriter, Keyhole, Prospect, SETTLED};
+use crate::cluster::keyhole::Keyhole;
+use crate::cluster::selector::{KeyWriter, Prospect, SETTLED};
 use crate::cluster::snapshot::{ServiceView, View};
 use crate::cluster::{CallError, FIELD_MANAGER};
 

@@ -6,7 +6,7 @@ use kubervisor_core::sample::Samples;
 
 use super::vector::Wanted;
 use super::{Endpoint, FIVE_MINUTES, confined, pod_list as list, range_of, vector};
-use crate::fuzzing::{decide, fleet, measuring, naming};
+use crate::fuzzing::trial::{decide, fleet, measuring, naming};
 
 /// Rows that are kept.
 const MOST: usize = 60;

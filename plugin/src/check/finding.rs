@@ -1,37 +1,7 @@
 //! What is found: a rule, where, on which object, and why.
 
-use serde::Serialize;
-
-use super::read::Object;
+use super::object::{Object, Place, Subject};
 use super::rules::{Rule, Severity};
-
-/// Where a document stands.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// As it was named, or found in a folder that was; `-` for standard input.
-    pub file: String,
-    /// From 1, documents without content not counted; 0 where it is about the file.
-    pub document: usize,
-    /// Of the document's first line, or of the fault where it is known; from 1.
-    pub line: usize,
-}
-
-/// An object, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Subject {
-    /// Such as `Service`.
-    pub kind: String,
-    /// As written, else that of `--namespace`, else `default`.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-    }
-}
 
 /// One fault or doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]

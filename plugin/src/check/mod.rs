@@ -10,6 +10,7 @@
 
 mod finding;
 mod lint;
+mod object;
 mod promql;
 mod read;
 mod report;

@@ -11,7 +11,8 @@ use kubervisor::api::{GROUP, key};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::finding::{Finding, Place, Subject};
+use super::finding::Finding;
+use super::object::{Object, Place};
 use super::rules::Rule;
 
 /// Of one file: manifests of whole clusters have some MB, and an object of more than 1.5 MB is refused by etcd.
@@ -22,39 +23,6 @@ const FILES_MAX: usize = 100_000;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Words that YAML 1.1, which kubectl reads, takes for true or false.
 const BOOLEANS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
-
-/// An object of the input.
-#[derive(Debug, Clone)]
-pub struct Object {
-    /// Where it stands.
-    pub place: Place,
-    /// The API group; empty for the core.
-    pub group: String,
-    /// Version within the group.
-    pub version: String,
-    /// Such as `Service`.
-    pub kind: String,
-    /// As written, else that of `--namespace`, else `default`.
-    pub namespace: String,
-    /// Its name; empty where there is only a generateName.
-    pub name: String,
-    /// All of it.
-    pub value: Value,
-}
-
-impl Object {
-    /// By name.
-    #[must_use]
-    pub fn subject(&self) -> Subject {
-        Subject { kind: self.kind.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
-    }
-
-    /// Whether it is of this group and kind.
-    #[must_use]
-    pub fn is(&self, group: &str, kind: &str) -> bool {
-        self.group == group && self.kind == kind
-    }
-}
 
 /// What was read.
 #[derive(Debug, Default)]

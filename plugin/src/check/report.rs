@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Checked;
-use super::finding::{Finding, Place};
+use super::finding::Finding;
+use super::object::Place;
 use super::rules::Severity;
 use super::sums::{Sum, Sums};
 use crate::args::Form;

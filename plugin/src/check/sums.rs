@@ -7,9 +7,10 @@ use kubervisor_core::budget::{Budget, floor, inert, large_enough, share_rounded_
 use kubervisor_core::policy::{BreakerPolicy, CutsPerPeriod, FloorPolicy, Mode, ServicePolicy, share};
 use serde::Serialize;
 
-use super::finding::{Finding, Subject};
+use super::finding::Finding;
 use super::lint::Seen;
-use super::read::Object;
+use super::object::Object;
+use super::object::Subject;
 use super::rules::Rule;
 use super::validate::Policy;
 

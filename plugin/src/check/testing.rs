@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::finding::Finding;
-use super::read::{self, Object};
+use super::object::Object;
+use super::read;
 use super::{Asked, Checked, check};
 
 /// The object of a value.

@@ -11,7 +11,7 @@ use kubervisor::sources::{Endpoint, Question};
 use serde_json::Value;
 
 use super::finding::Finding;
-use super::read::Object;
+use super::object::Object;
 use super::rules::Rule;
 use super::schema::{Fault, Schema, faults, without_nulls};
 

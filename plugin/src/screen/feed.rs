@@ -82,7 +82,8 @@ fn value(object: &DynamicObject) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::{RESOURCE, kind};
+    use crate::fail::RESOURCE;
+    use crate::objects::kind;
 
     fn object(name: &str) -> DynamicObject {
         DynamicObject::new(name, &kind())

@@ -22,8 +22,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::{GetArgs, WatchArgs};
-use crate::fail::Ask;
-use crate::objects::{RESOURCE, list};
+use crate::fail::{Ask, RESOURCE};
+use crate::objects::list;
 use crate::reach::Cluster;
 use crate::words::shows_utf8;
 use crate::{get_watch, out};

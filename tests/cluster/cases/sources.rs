@@ -405,8 +405,8 @@ async fn with_a_real_prometheus_a_pod_with_half_the_price_is_cut_and_restored_on
     shop.govern(unlimited(&breaker("price", &rule))).await;
     // No pod is compared before it is Ready for half a minute.
     eventually("it is cut", SOON * 2, || async { shop.labelled("no").await == [odd.clone()] }).await;
-    shop.told("PodCut", "from the median").await;
     orchard.behaves(&odd, WELL);
+    shop.told("PodCut", "from the median").await;
     eventually("it is back", SOON * 2, || async { shop.labelled("no").await.is_empty() }).await;
     let again = async || shop.labelled("no").await.is_empty();
     crate::harness::throughout("it stays", Duration::from_secs(5), again).await;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kubervisor::api::key;
 use serde_json::Value;
 
-use crate::check::read::Object;
+use crate::check::object::Object;
 use crate::check::validate::Policy;
 
 /// Workloads whose selector decides which pods are theirs.

@@ -9,7 +9,7 @@ mod queries;
 mod selectors;
 
 use super::finding::Finding;
-use super::read::Object;
+use super::object::Object;
 use super::validate::Policy;
 use doors::Doors;
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Seen;
 use super::doors::{Door, TEMPLATE, is_workload, texts};
 use crate::check::finding::Finding;
-use crate::check::read::Object;
+use crate::check::object::Object;
 use crate::check::rules::Rule;
 use crate::check::validate::Policy;
 
