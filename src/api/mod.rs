@@ -15,6 +15,7 @@ mod marks;
 mod parse;
 mod service;
 mod status;
+mod told;
 
 pub use access::{CaRef, PrometheusSpec, SecretRef, TlsSpec, TokenRef};
 pub use cost::{Cost, priced};

@@ -10,7 +10,8 @@ const NO_MEMBER: &str = "no series names a pod of this Service: is the pod's nam
      the label namespace, where there is one, the pod's?";
 
 /// Why an answer is of little use, behind the word for its outcome.
-pub(super) fn doubt_of(
+#[must_use]
+pub fn doubt_of(
     detector: Option<&Detector>,
     answers: &Answers,
     view: &View,

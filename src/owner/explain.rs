@@ -4,7 +4,7 @@
 //! nothing, asks nobody, and makes no tick due.
 
 use kubervisor_core::activator::Step;
-use kubervisor_core::explain::{Explanation, Finding, Looked, Sum};
+use kubervisor_core::explain::{Explanation, Looked, Sum};
 use kubervisor_core::fleet::{Member, Wish};
 use kubervisor_core::gates::Gate;
 use kubervisor_core::plan::{Refusal, Why};
@@ -19,7 +19,6 @@ use crate::api::{
 };
 use crate::cluster::doors::{Question, Reply};
 use crate::cluster::snapshot::View;
-use crate::sources::Question as Asked;
 
 impl Owner {
     /// One of those who wait: a page over ten thousand pods takes a fraction of a second, and no turn waits for more.
@@ -127,26 +126,14 @@ impl Owner {
         let report = self.report.as_ref().and_then(|r| r.breakers.iter().find(|b| b.name == *name));
         let asked = self.spec.parsed.as_ref().ok();
         let asked = asked.and_then(|p| p.asked.iter().find(|asked| asked.breaker == *name));
-        let lookback = asked.and_then(|asked| match &asked.question {
-            Asked::Prometheus(question) => Some(question.lookback.as_secs_f64()),
-            Asked::Custom(_) => None,
-        });
+        let only_shown = self.policy.mode == Mode::DryRun || !policy.enforced;
         ExplainedBreaker {
-            name: name.to_string(),
-            detector: policy.detector.kind().to_owned(),
-            only_shown: self.policy.mode == Mode::DryRun || !policy.enforced,
-            threshold: policy.detector.threshold(),
-            evaluation_period_seconds: policy.evaluation_period.as_secs_f64(),
-            scrape_interval_seconds: policy.scrape_interval.as_secs_f64(),
-            range_seconds: policy.range.as_secs_f64(),
-            lookback_seconds: lookback,
-            confirm_anomalous: policy.confirm.anomalous.into(),
-            confirm_of: policy.confirm.of.into(),
             healthy: report.map_or(0, |r| r.healthy),
             anomalous: report.map_or(0, |r| r.anomalous),
             unknown: report.map_or(0, |r| r.unknown),
             error: self.failing.get(name).map(ToString::to_string),
             doubt: self.doubts.get(name).map(|text| (*text).to_owned()),
+            ..ExplainedBreaker::of(policy, asked, only_shown)
         }
     }
 
@@ -188,7 +175,10 @@ impl Owner {
             hold_off_until: hold_off_until.map(stamp),
             held: held.map(|why| refusal(Move::Cut, None, &why)),
             refusals: refusals.iter().map(refused).collect(),
-            findings: findings.iter().map(|f| finding(f, self.policy.mode == Mode::DryRun)).collect(),
+            findings: findings
+                .iter()
+                .map(|f| ExplainedFinding::of(f, self.policy.mode == Mode::DryRun))
+                .collect(),
             recent: self.recent.iter().filter(names).cloned().collect(),
         }
     }
@@ -197,7 +187,8 @@ impl Owner {
     fn add_shown(&self, it: &mut ExplainedPod, shown: &Looked<'_>, member: &Member) {
         let dry = |name: &str| self.policy.breaker(name).is_some_and(|b| !b.enforced);
         let there = shown.pod(member, None);
-        it.findings.extend(there.findings.iter().filter(|f| dry(&f.breaker)).map(|f| finding(f, true)));
+        let found = there.findings.iter().filter(|f| dry(&f.breaker));
+        it.findings.extend(found.map(|f| ExplainedFinding::of(f, true)));
         if let Traffic::Cut(cut) = &member.traffic
             && it.traffic != member.traffic.as_str()
             && let Some(breaker) = cut.breaker.as_deref().filter(|name| dry(name))
@@ -239,36 +230,6 @@ fn refusal(step: Move, breaker: Option<&str>, why: &Why) -> ExplainedRefusal {
 
 fn refused(Refusal { step, breaker, why, .. }: &Refusal) -> ExplainedRefusal {
     refusal(*step, breaker.as_deref(), why)
-}
-
-fn finding(finding: &Finding, only_shown: bool) -> ExplainedFinding {
-    let measured = finding.measure.and_then(Result::ok);
-    let unknown = finding.measure.and_then(Result::err);
-    let value = match (measured, unknown) {
-        (Some(measured), _) => measured.value(),
-        (None, Some(unknown)) => unknown.to_string(),
-        (None, None) => "its source has not answered yet, or failed".to_owned(),
-    };
-    let numbers = measured.map(|m| m.evidence.numbers()).unwrap_or_default();
-    ExplainedFinding {
-        breaker: finding.breaker.to_string(),
-        only_shown,
-        verdict: finding.says.as_str().to_owned(),
-        unknown: unknown.map(|unknown| unknown.as_str().to_owned()),
-        value,
-        // JSON has no word for what is not finite.
-        numbers: numbers
-            .into_iter()
-            .filter(|(_, n)| n.is_finite())
-            .map(|(name, n)| (name.to_owned(), n))
-            .collect(),
-        margin: measured.map(|m| m.margin),
-        median: finding.median.filter(|median| median.is_finite()),
-        asked_at: finding.asked.map(stamp),
-        found: finding.found.into(),
-        settles_until: finding.settles_until.map(stamp),
-        probation: finding.probation,
-    }
 }
 
 fn budget(sum: Sum) -> ExplainedBudget {

@@ -35,9 +35,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::breaker::{Answered, Answers, Asking};
+pub use self::breaker::Answers;
+use self::breaker::{Answered, Asking};
 use self::checked::Checked;
-use self::doubts::doubt_of;
+pub use self::doubts::doubt_of;
 use self::fates::Fates;
 use self::kills::Kills;
 use self::selector::Keeper;

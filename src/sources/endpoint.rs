@@ -91,8 +91,15 @@ impl Endpoint {
     }
 
     /// Host, as it stands in a URL, and port.
-    pub(super) fn host_and_port(&self) -> (&str, u16) {
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, u16) {
         (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
+    }
+
+    /// Its path, as it is sent.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.0.path()
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -100,7 +107,8 @@ impl Endpoint {
     }
 
     /// The host, if it is an address and not a name.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
         let host = self.0.host_str()?;
         host.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use kubervisor_core::sample::{Row, Samples};
+use kubervisor_core::sample::Row;
 use reqwest::header::{CONTENT_ENCODING, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -142,11 +142,10 @@ impl Body {
         let Self { bytes, asked_at, answered_at, large } = self;
         let is_small = bytes.len() <= SMALL_BODY;
         let work = move || {
-            let Parsed { rows, partial, dropped, warnings } = parser(&bytes)?;
-            let samples = Samples::new(rows, partial);
-            let weight = bytes.len() + samples.len() * size_of::<Row>();
+            let answer = parser(&bytes)?.answer(asked_at, answered_at);
+            let weight = bytes.len() + answer.samples.len() * size_of::<Row>();
             drop((bytes, large));
-            Ok(Weighed { answer: Answer { samples, asked_at, answered_at, dropped, warnings }, weight })
+            Ok(Weighed { answer, weight })
         };
         if is_small {
             work()

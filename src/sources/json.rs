@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use kubervisor_core::sample::Row;
+use kubervisor_core::sample::{Row, Samples};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use tokio::time::Instant;
 
-use super::SourceError;
+use super::{Answer, SourceError};
 
 /// What a parser makes of a body.
 #[derive(Debug, Default, PartialEq)]
@@ -19,6 +20,14 @@ pub(super) struct Parsed {
     /// Series that name no pod, or have no value.
     pub(super) dropped: usize,
     pub(super) warnings: Vec<String>,
+}
+
+impl Parsed {
+    /// Of a question that was sent and answered then.
+    pub(super) fn answer(self, asked_at: Instant, answered_at: Instant) -> Answer {
+        let Self { rows, partial, dropped, warnings } = self;
+        Answer { samples: Samples::new(rows, partial), asked_at, answered_at, dropped, warnings }
+    }
 }
 
 /// A JSON string, borrowed from the body unless it holds an escape.

@@ -36,6 +36,7 @@ mod pod_list;
 mod probe;
 mod prometheus;
 mod range;
+pub mod relayed;
 mod sharing;
 mod turns;
 mod vector;

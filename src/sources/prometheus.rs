@@ -41,23 +41,33 @@ async fn query(
     max_series: usize,
 ) -> Result<Weighed, SourceError> {
     let asked_at = Instant::now();
-    let lookback = format!("{}ms", question.lookback.as_millis().max(1));
-    let left = left.max(LEAST_TIMEOUT).as_millis();
     let session = http.session(&question.endpoint, question.access.as_ref()).await?;
     let query = instant_query(&session, &question.query)?
-        .timeout(i64::try_from(left).unwrap_or(i64::MAX))
-        .query("lookback_delta", lookback);
+        .timeout(i64::try_from(least(left)).unwrap_or(i64::MAX))
+        .query("lookback_delta", lookback(question));
     let response = send(query).await?;
     if response.status() != StatusCode::OK {
         return Err(refusal(http, response).await);
     }
-    let (pod, namespace) = (question.pod_label.clone(), question.namespace_label.clone());
-    let key = question.key_label.clone();
-    let parser = move |body: &[u8]| {
-        let wanted = Wanted { pod: &pod, namespace: &namespace, key: key.as_deref(), max_series };
-        parse(body, wanted)
-    };
+    let question = question.clone();
+    let parser = move |body: &[u8]| parse(body, wanted(&question, max_series));
     http.body(response, asked_at).await?.parse(parser).await
+}
+
+/// How pods are found in its answer.
+pub(super) fn wanted(question: &PromQuestion, max_series: usize) -> Wanted<'_> {
+    let PromQuestion { pod_label, namespace_label, key_label, .. } = question;
+    Wanted { pod: pod_label, namespace: namespace_label, key: key_label.as_deref(), max_series }
+}
+
+/// As the parameter `lookback_delta` has it.
+pub(super) fn lookback(question: &PromQuestion) -> String {
+    format!("{}ms", question.lookback.as_millis().max(1))
+}
+
+/// What a server is told of the time that is left, in milliseconds.
+pub(super) fn least(left: Duration) -> u128 {
+    left.max(LEAST_TIMEOUT).as_millis()
 }
 
 /// Whether the server reads `lookback_delta`: it then refuses one that is no duration. `None`: it cannot be told now.
@@ -97,14 +107,17 @@ impl Refusal<'_> {
     }
 }
 
-/// What an answer with a bad status means. The server's text is looked at and never passed on: it may quote anything.
 async fn refusal(http: &Http, response: Response) -> SourceError {
     let status = response.status();
     if status.is_redirection() {
         return status_error(status);
     }
-    let body = http.error_body(response).await;
-    let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(&body) else { return status_error(status) };
+    refused(status, &http.error_body(response).await)
+}
+
+/// What an answer with a bad status means. The server's text is looked at and never passed on: it may quote anything.
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> SourceError {
+    let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(body) else { return status_error(status) };
     match &*refusal.error_type.0 {
         "bad_data" if refusal.out_of_time() => SourceError::Execution(ServerFault::Timeout),
         "bad_data" if status == StatusCode::BAD_REQUEST => SourceError::BadQuery,
