@@ -155,6 +155,10 @@ pub struct DescribeArgs {
 pub struct ExplainArgs {
     /// Pod.
     pub pod: String,
+    /// Where the controller does not answer: a Prometheus that this machine reaches, such as http://localhost:9090, asked
+    /// in place of those that the KubervisorService names. Default: those, by way of the API server.
+    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
+    pub prometheus_url: Option<Endpoint>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
     pub controller: ControllerArgs,

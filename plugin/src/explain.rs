@@ -1,10 +1,20 @@
 //! `explain`: why a pod is out of traffic, or why it is not.
 //!
 //! Takes a pod's name; finds its KubervisorService and asks the controller. Where that does not answer, it tells what the
-//! pod's own marks and the stored status say, and that it is only that.
+//! pod's own marks and the stored status say and what one look at the breakers' sources gives, and that it is only that.
+//!
+//! ```text
+//!   route    a breaker's question -> the way to its source, or why there is none
+//!   asking   questions -> answers, once, with the caller's rights
+//!   look     answers + pods -> what each breaker makes of the pod
+//!   marked   the pod's marks, the stored status, the look;  page   for people
+//! ```
 
+mod asking;
+mod look;
 mod marked;
 mod page;
+mod route;
 
 use jiff::Timestamp;
 use kubervisor::api::{EXPLAINED_VERSION, Explained, key};
@@ -17,6 +27,7 @@ use crate::objects::{self, name, text};
 use crate::out::{formed, print};
 use crate::pods;
 use crate::reach::Cluster;
+use look::Look;
 use marked::Marked;
 
 /// `explain`
@@ -30,14 +41,15 @@ pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
     let pod = pods::get(cluster, wanted).await?;
     let service = governor(cluster, &pod).await?;
     let path = format!("/explain/{}/{service}/{wanted}", cluster.namespace);
-    let silent = match way.ask(&path).await {
+    let (silent, look) = match way.ask(&path).await {
         Heard::Told(answer) => return print(&told(answer, args)?),
-        Heard::Refused(not) => not.error,
-        Heard::Silent(why) => why,
+        // It is there, and has said all that there is to say.
+        Heard::Refused(not) => (not.error, None),
+        Heard::Silent(why) => (why, Some(Look::at(cluster, &service, &pod, args).await)),
     };
     // Only to say more: the pod's marks are enough.
     let object = objects::one(cluster, &service).await.ok();
-    let marked = Marked::of(&pod, &service, object.as_ref(), silent, Timestamp::now());
+    let marked = Marked::of(&pod, &service, object.as_ref(), (silent, look), Timestamp::now());
     print(&match args.output {
         Some(form) => formed(&serde_json::to_value(&marked)?, form)?,
         None => marked.page(Timestamp::now()),
@@ -83,8 +95,12 @@ mod tests {
     fn an_answer_of_a_newer_form_is_passed_on_to_programs_and_not_shown_to_people() {
         let answer =
             |version| json!({"version": version, "pods": [{"name": "pear-0", "answer": "pear-0 serves"}]});
-        let mut args =
-            ExplainArgs { pod: "pear-0".into(), controller: ControllerArgs::default(), output: None };
+        let mut args = ExplainArgs {
+            pod: "pear-0".into(),
+            prometheus_url: None,
+            controller: ControllerArgs::default(),
+            output: None,
+        };
         assert!(
             told(answer(1), &args).unwrap().starts_with("pear-0 serves\n"),
             "fields that are not there are none"

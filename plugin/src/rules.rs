@@ -14,6 +14,12 @@ use serde_json::Value;
 static CONTROLLERS: LazyLock<Option<Endpoint>> =
     LazyLock::new(|| Endpoint::parse("http://the-controllers-own.invalid").ok());
 
+/// Whether it is asked because the spec names no other.
+#[must_use]
+pub fn is_controllers(endpoint: &Endpoint) -> bool {
+    CONTROLLERS.as_ref() == Some(endpoint)
+}
+
 /// A breaker in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -77,8 +83,11 @@ fn span(time: Duration) -> String {
 fn question(question: &Question, range: Duration) -> String {
     match question {
         Question::Prometheus(asked) => {
-            let own = CONTROLLERS.as_ref() == Some(&asked.endpoint);
-            let whom = if own { "the controller's own Prometheus" } else { asked.endpoint.as_str() };
+            let whom = if is_controllers(&asked.endpoint) {
+                "the controller's own Prometheus"
+            } else {
+                asked.endpoint.as_str()
+            };
             let query = asked.query.split_whitespace().collect::<Vec<_>>().join(" ");
             format!("{whom} (looks back {}): {query}", span(range))
         }

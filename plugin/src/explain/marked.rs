@@ -1,4 +1,4 @@
-//! What a pod's own marks and the stored status say, where the controller does not answer.
+//! What a pod's own marks and the stored status say, where the controller does not answer, and one look beside them.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use kubervisor_core::traffic::{Cut, Traffic};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::look::{Look, Opinion};
 use super::page::Page;
 use crate::age;
 use crate::objects::{name, namespace, text};
@@ -54,6 +55,9 @@ pub(super) struct Marked {
     conditions: Vec<Condition>,
     breakers: Vec<BreakerStatus>,
     recent: Vec<String>,
+    /// Not stored: seen just now, by the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look: Option<Look>,
 }
 
 fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
@@ -61,12 +65,13 @@ fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
 }
 
 impl Marked {
-    /// Of this pod, of the KubervisorService `service`, whose object is given where it could be read.
+    /// Of this pod, of the KubervisorService `service`, whose object is given where it could be read. `silent`: why the
+    /// controller did not say it, and what was looked at in its place.
     pub(super) fn of(
         pod: &Value,
         service: &str,
         object: Option<&Value>,
-        silent: String,
+        (silent, look): (String, Option<Look>),
         now: Timestamp,
     ) -> Self {
         let (labels, annotations) = (map(pod, "/metadata/labels"), map(pod, "/metadata/annotations"));
@@ -82,7 +87,8 @@ impl Marked {
         let status: KubervisorServiceStatus = status.unwrap_or_default();
         let pod_name = name(pod).to_owned();
         let ready = is_ready(pod);
-        let told = Told { pod: &pod_name, state: &state, marks: &marks, ready, now };
+        let opinion = look.as_ref().and_then(Look::opinion);
+        let told = Told { pod: &pod_name, state: &state, marks: &marks, ready, opinion, now };
         let names = |line: &String| line.split([' ', ':']).any(|word| word == pod_name);
         Self {
             version: 1,
@@ -108,6 +114,7 @@ impl Marked {
             breakers: status.breakers,
             recent: status.recent.into_iter().filter(names).collect(),
             pod: pod_name,
+            look,
         }
     }
 
@@ -116,11 +123,19 @@ impl Marked {
         let mut page = Page { text: String::new(), now };
         page.sentence(&self.answer);
         page.sentence(&format!("The controller did not answer: {}", self.silent));
-        page.sentence("So this is only what the pod's own marks and the stored status say: no value of now, no budget of now.");
+        page.sentence(if self.look.as_ref().is_some_and(Look::answered) {
+            "So this is what the pod's own marks and the stored status say, and what one look just now, by your own rights, \
+             gives: nothing is confirmed by it, and there is no budget of now."
+        } else {
+            "So this is only what the pod's own marks and the stored status say: no value of now, no budget of now."
+        });
         page.sentence(&self.change);
         page.text.push('\n');
         self.marks(&mut page);
         self.status(&mut page);
+        if let Some(look) = &self.look {
+            page.look(look);
+        }
         page.recent(&self.recent);
         page.text
     }
@@ -175,7 +190,7 @@ impl Marked {
         if self.breakers.is_empty() {
             return;
         }
-        page.line("Breakers:", "");
+        page.line("Breakers:", if self.look.is_some() { "as stored" } else { "" });
         let mut table = Table::new(&["NAME", "HEALTHY", "ANOMALOUS", "UNKNOWN", "ERROR"]);
         for BreakerStatus { name, healthy, anomalous, unknown, error, .. } in &self.breakers {
             let counts = [healthy, anomalous, unknown].map(ToString::to_string);
@@ -217,12 +232,14 @@ struct Told<'a> {
     state: &'a Traffic,
     marks: &'a Marks,
     ready: bool,
+    /// Of one look.
+    opinion: Option<Opinion>,
     now: Timestamp,
 }
 
 impl Told<'_> {
     fn answer(&self) -> String {
-        let Self { pod, state, marks, ready, .. } = self;
+        let Self { pod, state, marks, ready, opinion, .. } = self;
         let because = marks.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         match state {
             Traffic::Cut(cut) => self.cut(cut, &because),
@@ -238,9 +255,13 @@ impl Told<'_> {
             Traffic::Open | Traffic::OpenedByHand(_) if !ready => {
                 format!("{pod} is not cut: it is not Ready, and gets no traffic for that reason alone")
             }
-            Traffic::Open | Traffic::OpenedByHand(_) => {
-                format!("{pod} is not cut, by its marks; why, only the controller knows")
-            }
+            Traffic::Open | Traffic::OpenedByHand(_) => match opinion {
+                None => format!("{pod} is not cut, by its marks; why, only the controller knows"),
+                Some(Opinion::Ill(ill)) => {
+                    format!("{pod} is not cut, by its marks, although {ill}: why, only the controller knows")
+                }
+                Some(Opinion::Well(well)) => format!("{pod} is not cut, by its marks, and {well}"),
+            },
         }
     }
 
@@ -252,7 +273,11 @@ impl Told<'_> {
             Some(at) => format!("; its time was over {}, and it waits for a controller", stamp(at)),
             None => "; when it is due back, only a controller knows".to_owned(),
         };
-        format!("{} is cut{since}{by}{because}{end}", self.pod)
+        let opinion = match &self.opinion {
+            Some(Opinion::Ill(text) | Opinion::Well(text)) => format!("; {text}"),
+            None => String::new(),
+        };
+        format!("{} is cut{since}{by}{because}{end}{opinion}", self.pod)
     }
 
     fn change(&self) -> String {
@@ -275,6 +300,7 @@ impl Told<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::look::tests::look;
     use crate::testing::{now, objects};
     use serde_json::json;
 
@@ -298,7 +324,7 @@ mod tests {
             &cut(),
             "checkout",
             Some(&objects()[0]),
-            "no controller is ready behind Service kubervisor/kubervisor (no endpoints)".into(),
+            ("no controller is ready behind Service kubervisor/kubervisor (no endpoints)".into(), None),
             now(),
         );
         insta::assert_snapshot!(marked.page(now()));
@@ -310,9 +336,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_pod_while_the_controller_is_away_and_its_sources_are_not() {
+        let look = look("Active", "uid-of-checkout-0");
+        let marked =
+            Marked::of(&cut(), "checkout", Some(&objects()[0]), ("nothing answers".into(), look), now());
+        insta::assert_snapshot!(marked.page(now()));
+        let read = serde_json::to_value(&marked).unwrap();
+        assert_eq!(read["look"]["findings"][0]["verdict"], "Anomalous");
+    }
+
+    #[test]
+    fn a_pod_that_serves_is_told_what_one_look_makes_of_it() {
+        let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
+        let of =
+            |uid| Marked::of(&open, "checkout", None, (String::new(), look("Active", uid)), now()).answer;
+        let begins = "checkout-7d9f-4ttpq is not cut, by its marks, a";
+        let ill = of("uid-of-checkout-0");
+        assert!(
+            ill.starts_with(begins) && ill.ends_with("spreads away): why, only the controller knows"),
+            "{ill}"
+        );
+        let well = of("uid-of-checkout-1");
+        assert!(
+            well.starts_with(begins) && well.ends_with("nothing wrong with it, as far as it could be judged"),
+            "{well}"
+        );
+    }
+
+    #[test]
     fn a_pod_that_serves_while_the_controller_is_away_is_not_explained_by_guesses() {
         let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
-        let marked = Marked::of(&open, "checkout", None, "nothing answers".into(), now());
+        let marked = Marked::of(&open, "checkout", None, ("nothing answers".into(), None), now());
         assert_eq!(
             marked.answer,
             "checkout-7d9f-4ttpq is not cut, by its marks; why, only the controller knows"
@@ -323,7 +377,7 @@ mod tests {
     #[test]
     fn every_state_has_its_sentence() {
         let of = |labels: Value, annotations: Value| {
-            Marked::of(&pod(&labels, &annotations), "checkout", None, String::new(), now()).answer
+            Marked::of(&pod(&labels, &annotations), "checkout", None, (String::new(), None), now()).answer
         };
         let label = |value: &str| json!({"kubervisor/traffic": value});
         let none = || json!({});

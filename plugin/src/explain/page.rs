@@ -7,9 +7,28 @@ use kubervisor::api::{
     Explained, ExplainedBreaker, ExplainedBudget, ExplainedFinding, ExplainedPod, ExplainedRefusal,
 };
 
+use super::look::Look;
 use crate::age;
 use crate::table::Table;
 use crate::words::plain;
+
+/// What a breaker says of a pod, column by column.
+const MEASURED: [&str; 7] = ["NAME", "VERDICT", "VALUE", "OF LIMIT", "MEDIAN", "ANOMALOUS IF", "LOOKS BACK"];
+
+fn measured(rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
+    let dry = if finding.only_shown { " (dry run)" } else { "" };
+    let none = || "-".to_owned();
+    let ExplainedFinding { verdict, unknown, .. } = finding;
+    vec![
+        format!("{}{dry}", rule.name),
+        unknown.as_ref().map_or(verdict.clone(), |why| format!("{verdict}: {why}")),
+        if unknown.is_some() { none() } else { finding.value.clone() },
+        finding.margin.map_or_else(none, |margin| format!("{margin:.2}")),
+        finding.median.map_or_else(none, |median| format!("{median:.4}")),
+        rule.threshold.clone(),
+        span(rule.range_seconds),
+    ]
+}
 
 /// All of it. The first line is the answer.
 #[must_use]
@@ -108,17 +127,7 @@ impl Page {
 
     fn breakers(&mut self, breakers: &[ExplainedBreaker], findings: &[ExplainedFinding]) {
         self.line("Breakers:", if findings.is_empty() { "none" } else { "" });
-        let mut table = Table::new(&[
-            "NAME",
-            "VERDICT",
-            "VALUE",
-            "OF LIMIT",
-            "MEDIAN",
-            "ANOMALOUS IF",
-            "LOOKS BACK",
-            "FOUND",
-            "ASKED",
-        ]);
+        let mut table = Table::new(&[&MEASURED[..], &["FOUND", "ASKED"]].concat());
         let mut notes = Vec::new();
         for finding in findings {
             let Some(rule) = breakers.iter().find(|b| b.name == finding.breaker) else { continue };
@@ -134,26 +143,44 @@ impl Page {
     }
 
     fn row(&self, rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
-        let ExplainedBreaker { name, threshold, confirm_anomalous, confirm_of, .. } = rule;
-        let dry = if finding.only_shown { " (dry run)" } else { "" };
-        let none = || "-".to_owned();
-        vec![
-            format!("{name}{dry}"),
-            finding
-                .unknown
-                .as_ref()
-                .map_or(finding.verdict.clone(), |why| format!("{}: {why}", finding.verdict)),
-            if finding.unknown.is_some() { none() } else { finding.value.clone() },
-            finding.margin.map_or_else(none, |margin| format!("{margin:.2}")),
-            finding.median.map_or_else(none, |median| format!("{median:.4}")),
-            threshold.clone(),
-            span(rule.range_seconds),
-            format!("{} of {confirm_anomalous} in {confirm_of}", finding.found),
-            finding
-                .asked_at
-                .as_ref()
-                .map_or_else(|| "never".to_owned(), |at| format!("{} ago", self.ago(Some(at)))),
-        ]
+        let ExplainedBreaker { confirm_anomalous, confirm_of, .. } = rule;
+        let asked = finding.asked_at.as_ref();
+        let mut row = measured(rule, finding);
+        row.push(format!("{} of {confirm_anomalous} in {confirm_of}", finding.found));
+        row.push(asked.map_or_else(|| "never".to_owned(), |at| format!("{} ago", self.ago(Some(at)))));
+        row
+    }
+
+    /// What the caller saw. How often it was found anomalous before, nobody here knows.
+    pub(super) fn look(&mut self, look: &Look) {
+        if let Some(error) = &look.error {
+            return self.line("One look:", &format!("at nothing: {error}"));
+        }
+        self.line("One look:", "just now, by your own rights");
+        let mut table = Table::new(&MEASURED);
+        let mut notes = Vec::new();
+        for (rule, finding) in look.each() {
+            let mut row = measured(rule, finding);
+            if rule.error.is_some() {
+                // Nothing was found out, not even that it is unknown.
+                (row[1], row[2]) = ("-".to_owned(), "-".to_owned());
+            }
+            table.push(row);
+            let ExplainedBreaker { name, detector, error, doubt, healthy, anomalous, unknown, .. } = rule;
+            notes.push(match (error, look.asked.get(name)) {
+                (Some(error), _) => format!("{name}: {error}"),
+                (None, whom) => format!(
+                    "{name}: {detector}, asked of {}; healthy {healthy}, anomalous {anomalous}, unknown {unknown}",
+                    whom.map_or("nobody", String::as_str)
+                ),
+            });
+            notes.extend(self.reservations(name, finding));
+            notes.extend(doubt.iter().map(|doubt| format!("{name}: {doubt}")));
+        }
+        self.table(&table, true);
+        for note in notes {
+            let _ = writeln!(self.text, "  {}", plain(&note));
+        }
     }
 
     fn notes(&self, rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
@@ -165,18 +192,23 @@ impl Page {
             span(rule.scrape_interval_seconds),
             lookback.unwrap_or_default()
         )];
-        if finding.unknown.is_some() {
-            notes.push(format!("{name}: unknown, as {}", finding.value));
-        }
-        if let Some(until) = &finding.settles_until {
-            notes.push(format!("{name}: the pod is back; what is measured counts {}", self.until(until)));
-        }
-        if finding.probation {
-            notes.push(format!("{name}: the pod is on probation: one anomalous verdict is enough"));
-        }
+        notes.extend(self.reservations(name, finding));
         notes.extend(error.iter().map(|error| format!("{name}: its source fails: {error}")));
         notes.extend(doubt.iter().map(|doubt| format!("{name}: {doubt}")));
         notes
+    }
+
+    /// Why a breaker says nothing of the pod, or another thing than of others.
+    fn reservations(&self, name: &str, finding: &ExplainedFinding) -> Vec<String> {
+        let unknown = finding.unknown.as_ref().map(|_| format!("{name}: unknown, as {}", finding.value));
+        let settles = finding
+            .settles_until
+            .as_ref()
+            .map(|until| format!("{name}: the pod is back; what is measured counts {}", self.until(until)));
+        let probation = finding
+            .probation
+            .then(|| format!("{name}: the pod is on probation: one anomalous verdict is enough"));
+        [unknown, settles, probation].into_iter().flatten().collect()
     }
 
     fn budget(&mut self, budget: &ExplainedBudget) {

@@ -2,6 +2,7 @@
 
 mod explain;
 mod keys;
+mod look;
 mod screen;
 mod see;
 mod steer;
