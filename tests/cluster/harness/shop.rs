@@ -161,8 +161,11 @@ impl Shop {
 
     /// Waits until a condition has this status.
     pub async fn becomes(&self, type_: &str, status: &str) {
-        let what = format!("condition {type_} is {status}");
-        eventually(&what, SOON, || async { self.condition(type_).await.0 == status }).await;
+        let becomes = || async {
+            let condition = self.condition(type_).await;
+            Ok(if condition.0 == status { Ok(()) } else { Err(format!("{condition:?}")) })
+        };
+        localcluster::until(&format!("condition {type_} is {status}"), SOON, becomes).await.unwrap();
     }
 
     /// Waits for the word in the State column.
@@ -190,8 +193,12 @@ impl Shop {
 
     /// Waits until exactly these pods are cut.
     pub async fn cut_are(&self, names: &[&str]) {
-        eventually(&format!("cut are {names:?}"), SOON, || async { self.labelled("no").await == names })
-            .await;
+        let are = || async {
+            let cut = self.labelled("no").await;
+            let held = self.condition("Held").await;
+            Ok(if cut == names { Ok(()) } else { Err(format!("{cut:?} are; held: {held:?}")) })
+        };
+        localcluster::until(&format!("cut are {names:?}"), SOON, are).await.unwrap();
     }
 
     /// Sets or, with null, removes labels and annotations of a pod, as a person would.
