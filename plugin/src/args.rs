@@ -148,6 +148,9 @@ pub enum Form {
 pub struct DescribeArgs {
     /// Names. Default: all of the namespace.
     pub names: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
+    pub controller: ControllerArgs,
 }
 
 /// `explain`

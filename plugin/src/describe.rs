@@ -1,6 +1,7 @@
 //! `describe`: one KubervisorService with its fleet, floor, gates, breakers, pods that are out, last acts and Events.
 //!
-//! Takes the objects, the names of paused pods and the Events, each from one list; gives text.
+//! Takes the objects, the names of paused pods and the Events, each from one list, and what the controller measured last;
+//! gives text.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::age;
 use crate::args::DescribeArgs;
 use crate::bar::{bar, legend};
+use crate::controller::Way;
 use crate::fail::Ask;
 use crate::get::nothing;
 use crate::objects::{find, name, namespace, pages, text};
@@ -20,6 +22,7 @@ use crate::out::print;
 use crate::reach::Cluster;
 use crate::rules::{Rule, rules};
 use crate::table::Table;
+use crate::values::{self, Values, worst};
 use crate::words::{plain, shows_utf8};
 
 /// Conditions that are wrong when they are True; `Held` has a part of its own.
@@ -44,6 +47,8 @@ pub struct Beside {
     pub paused: Result<BTreeSet<(String, String)>, String>,
     /// core/v1 Events on KubervisorServices.
     pub events: Result<Vec<Value>, String>,
+    /// What the controller says, where one object is described: of several it would be a question for each.
+    pub values: Option<Values>,
 }
 
 /// `describe`
@@ -56,7 +61,8 @@ pub async fn run(cluster: &Cluster, args: &DescribeArgs) -> anyhow::Result<()> {
         eprintln!("{}", nothing(cluster));
     }
     if !found.objects.is_empty() {
-        let beside = beside(cluster, &found.objects).await;
+        let way = Way::to(cluster, &args.controller)?;
+        let beside = beside(cluster, &way, &found.objects).await;
         let (now, utf8) = (Timestamp::now(), shows_utf8());
         let texts = found.objects.iter().map(|object| describe(object, &beside, now, utf8));
         print(&texts.collect::<Vec<_>>().join("\n\n"))?;
@@ -64,8 +70,8 @@ pub async fn run(cluster: &Cluster, args: &DescribeArgs) -> anyhow::Result<()> {
     found.whole()
 }
 
-/// Two lists at once, whatever the number of objects.
-async fn beside(cluster: &Cluster, objects: &[Value]) -> Beside {
+/// Two lists at once, whatever the number of objects, and the controller's word on one.
+async fn beside(cluster: &Cluster, way: &Way, objects: &[Value]) -> Beside {
     let scope = cluster.scope.as_deref();
     let within = scope.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
     let ask = |resource| Ask { verb: "list", resource, name: "", namespace: scope };
@@ -85,15 +91,21 @@ async fn beside(cluster: &Cluster, objects: &[Value]) -> Beside {
         let params = ListParams::default().fields(&fields);
         pages(&cluster.client, ask("events"), &format!("/api/v1{within}/events"), params).await
     };
-    let (paused, events): (anyhow::Result<_>, _) = tokio::join!(paused, events);
-    Beside { paused: paused.map_err(|e| e.to_string()), events: events.map_err(|e| e.to_string()) }
+    let values = async {
+        match objects {
+            [only] => Some(values::of(way, only).await),
+            _ => None,
+        }
+    };
+    let (paused, events, values): (anyhow::Result<_>, _, _) = tokio::join!(paused, events, values);
+    Beside { paused: paused.map_err(|e| e.to_string()), events: events.map_err(|e| e.to_string()), values }
 }
 
 /// All of it.
 #[must_use]
 pub fn describe(object: &Value, beside: &Beside, now: Timestamp, utf8: bool) -> String {
     let mut page = Page { text: String::new(), now };
-    page.own(object, &beside.paused, utf8);
+    page.own(object, &beside.paused, beside.values.as_ref(), utf8);
     page.events(object, &beside.events);
     page.text
 }
@@ -105,7 +117,7 @@ pub fn alone(object: &Value, now: Timestamp, utf8: bool) -> String {
     let paused =
         if any { Err("`kubectl kubervisor describe` says it".to_owned()) } else { Ok(BTreeSet::new()) };
     let mut page = Page { text: String::new(), now };
-    page.own(object, &paused, utf8);
+    page.own(object, &paused, None, utf8);
     page.text
 }
 
@@ -131,12 +143,18 @@ struct Page {
 }
 
 impl Page {
-    fn own(&mut self, object: &Value, paused: &Result<BTreeSet<(String, String)>, String>, utf8: bool) {
+    fn own(
+        &mut self,
+        object: &Value,
+        paused: &Result<BTreeSet<(String, String)>, String>,
+        values: Option<&Values>,
+        utf8: bool,
+    ) {
         let status = status(object);
         self.head(object, &status, utf8);
         self.gates(&status.conditions);
         self.wrong(&status.conditions);
-        self.breakers(object, &status.breakers);
+        self.breakers(object, &status.breakers, values);
         self.out(object, &status, paused);
         self.recent(&status.recent);
     }
@@ -232,7 +250,7 @@ impl Page {
         }
     }
 
-    fn breakers(&mut self, object: &Value, status: &[BreakerStatus]) {
+    fn breakers(&mut self, object: &Value, status: &[BreakerStatus], values: Option<&Values>) {
         self.line("Breakers:", "");
         let spec = object.get("spec").cloned().unwrap_or_default();
         let rules = rules(&spec, namespace(object));
@@ -241,7 +259,9 @@ impl Page {
             Ok(rules) => {
                 for rule in rules {
                     let of = status.iter().find(|b| b.name == rule.breaker);
-                    self.breaker(&rule, of.unwrap_or(&none));
+                    let known = values.and_then(|values| values.as_ref().ok());
+                    let worst = known.and_then(|known| worst(known, &rule.breaker));
+                    self.breaker(&rule, of.unwrap_or(&none), worst.as_deref());
                 }
             }
             Err(faults) => {
@@ -250,9 +270,12 @@ impl Page {
                 }
             }
         }
+        if let Some(Err(why)) = values {
+            let _ = writeln!(self.text, "  what they measured last is not known: {}", plain(why));
+        }
     }
 
-    fn breaker(&mut self, rule: &Rule, status: &BreakerStatus) {
+    fn breaker(&mut self, rule: &Rule, status: &BreakerStatus, worst: Option<&str>) {
         let BreakerStatus { name: _, healthy, anomalous, unknown, would_cut, last_change, error } = status;
         let dry = if rule.dry { " (dry run)" } else { "" };
         let since = match last_change {
@@ -268,6 +291,7 @@ impl Page {
             format!("    rhythm     {}", rule.rhythm),
             format!("    floor      {}", rule.floor),
         ];
+        lines.extend(worst.map(|worst| format!("    measured   {worst}")));
         lines.extend(rule.asks.iter().map(|asks| format!("    asks       {asks}")));
         if !would_cut.is_empty() {
             lines.push(format!("    would cut  {}", would_cut.join(", ")));
@@ -387,7 +411,16 @@ mod tests {
             event("Held", "cart", "2026-03-01T11:59:11.000000Z"),
         ];
         let paused = [("shop".to_owned(), "checkout-7d9f-9xhzr".to_owned())];
-        Beside { paused: Ok(paused.into()), events: Ok(events) }
+        Beside { paused: Ok(paused.into()), events: Ok(events), values: Some(values()) }
+    }
+
+    fn values() -> Values {
+        let bad = |name: &str, value: &str, margin: f64| json!({"name": name, "findings": [{"breaker": "error-rate", "value": value, "margin": margin}]});
+        let pods = [
+            bad("checkout-7d9f-9xhzr", "bad 3 % of 412", 0.1),
+            bad("checkout-7d9f-4ttpq", "bad 62 % of 412", 2.07),
+        ];
+        Ok(serde_json::from_value(json!({"version": 1, "pods": pods})).unwrap())
     }
 
     #[test]
@@ -402,7 +435,8 @@ mod tests {
 
     #[test]
     fn one_that_only_the_original_has_written_and_lists_that_are_not_allowed() {
-        let refused = Beside { paused: Err("no pods".into()), events: Err("no events".into()) };
+        let values = Some(Err("nothing answers".to_owned()));
+        let refused = Beside { paused: Err("no pods".into()), events: Err("no events".into()), values };
         insta::assert_snapshot!(describe(&objects()[2], &refused, now(), false));
     }
 

@@ -4,7 +4,7 @@
 //!   args     verbs and flags, as kubectl has them
 //!   reach    kubeconfig, context and namespace -> a client with the caller's own rights
 //!   objects  KubervisorServices as the server has them
-//!   controller   the controller's own pages
+//!   controller   the controller's own pages;  values   what breakers measured last, from there
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   screen   the live screen
 //!   steer, freeze, pods (governs), release   verbs that steer
@@ -44,6 +44,7 @@ pub mod steer;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod values;
 pub mod version;
 pub mod words;
 

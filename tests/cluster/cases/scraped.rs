@@ -20,7 +20,7 @@ const FREE: Behaviour = Behaviour { price: 0.0, ..WELL };
 fn unlimited(breakers: &[Value]) -> Value {
     json!({
         "limits": {"maxCutRatio": 100, "maxCutsPerPeriod": "100%", "minPodAge": 1},
-        "breakers": breakers, "defaultActivator": {"period": "4m"},
+        "breakers": breakers, "defaultActivator": {"period": "9m"},
     })
 }
 
@@ -102,7 +102,8 @@ async fn prometheus_killed_for_a_minute_in_mid_incident_cuts_nobody_on_its_first
     for pod in &names {
         orchard.silence(pod, false);
     }
-    shop.cut_are(&[dear, next]).await;
+    // While half of them are seen again, two of three may be beyond the rule: a storm, which ends after a minute of calm.
+    shop.cut_are_within(SOON * 2, &[dear, next]).await;
     shop.becomes("Failed", "False").await;
     assert_eq!(shop.restore_at(dear).await, dear_until);
     let writes = shop.pod_writes().await;

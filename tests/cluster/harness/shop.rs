@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -193,12 +194,17 @@ impl Shop {
 
     /// Waits until exactly these pods are cut.
     pub async fn cut_are(&self, names: &[&str]) {
+        self.cut_are_within(SOON, names).await;
+    }
+
+    /// Waits longer, or less long, for the same.
+    pub async fn cut_are_within(&self, limit: Duration, names: &[&str]) {
         let are = || async {
             let cut = self.labelled("no").await;
             let held = self.condition("Held").await;
             Ok(if cut == names { Ok(()) } else { Err(format!("{cut:?} are; held: {held:?}")) })
         };
-        localcluster::until(&format!("cut are {names:?}"), SOON, are).await.unwrap();
+        localcluster::until(&format!("cut are {names:?}"), limit, are).await.unwrap();
     }
 
     /// Sets or, with null, removes labels and annotations of a pod, as a person would.

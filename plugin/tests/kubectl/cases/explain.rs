@@ -96,6 +96,10 @@ async fn a_cut_pod_one_that_the_floor_keeps_and_a_healthy_one_are_explained_by_w
         "{well}"
     );
 
+    let described = admin.sees(&["describe", "pears", &place]).await;
+    let measured = "    measured   pear-0 bad 75 % of 200 (1.50 of the limit); pear-1 bad 65 % of 200 (1.30 of the limit); ";
+    assert!(described.contains(measured), "{described}");
+
     let read: Value =
         serde_json::from_str(&admin.sees(&["explain", "pear-1", &place, "-o", "json"]).await).unwrap();
     assert_eq!((&read["version"], &read["pods"][0]["refusals"][0]["reason"]), (&json!(1), &json!("floor")));

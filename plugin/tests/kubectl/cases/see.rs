@@ -91,6 +91,8 @@ async fn a_description_has_the_pod_that_is_out_and_a_watch_tells_of_a_change() {
     assert_eq!(cells(&rows.prints("Held").await)[..3], ["pears", "pears", "Held"]);
     let text = admin.sees(&["describe"]).await;
     assert!(text.contains("- held: the orchard is closed"), "{text}");
+    let unknown = "  what they measured last is not known: there is no Service \"kubervisor\" in namespace";
+    assert!(text.contains(unknown), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
