@@ -4,6 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 # Where cargo puts what it builds.
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # Always the whole workspace, tests' dependencies included: another selection means other features, and everything
 # would be built a second time.
 WORKSPACE := --workspace --locked
@@ -77,6 +78,11 @@ reference: ## Writes docs/reference/ from the schema, the flags and the plugin's
 judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir prints the tables of your own files)
 	$(CARGO) build $(WORKSPACE) --quiet --bins
 	$(BIN)/judge $(if $(INCIDENTS),--incidents "$(INCIDENTS)",--page docs/reference/judgement.md)
+
+.PHONY: bench
+bench: ## How fast, as ratios to what is usual: docs/reference/benchmarks.md (ROUNDS=n, default 15)
+	$(CARGO) build --release --locked --package kubectl-kubervisor --package bench
+	$(RELEASE)/bench --rounds $(or $(ROUNDS),15) --page docs/reference/benchmarks.md
 
 .PHONY: fixtures
 fixtures: build ## Records the answers of a real Prometheus that the tests use
