@@ -4,6 +4,7 @@
 //!   Named actors with a token each, RBAC, and an audit log ([`Audit`]) that counts who did what.
 //! - [`FaultProxy`]: stands before the API server and delays, drops, hangs, answers 4xx/5xx, holds watches back.
 //! - [`Prometheus`] and [`MetricsTarget`]: a real Prometheus 3 and a `/metrics` page whose text the test sets.
+//! - [`Terminal`]: a pty that a program sits at, and what it draws there.
 //! - [`tools`]: finds or builds the programs.
 //!
 //! Everything listens on loopback, on ports from the kernel, and writes into one temporary folder. Nothing of it
@@ -34,6 +35,7 @@ mod prometheus;
 mod proxy;
 mod reaper;
 mod runtime;
+mod terminal;
 pub mod tools;
 mod wait;
 
@@ -46,4 +48,5 @@ pub use options::Options;
 pub use process::{Process, ProcessSignal, ProcessSpec};
 pub use prometheus::{Prometheus, PrometheusOptions, ScrapeTarget};
 pub use proxy::{Fault, FaultProxy, Match, Rule, RuleId};
+pub use terminal::Terminal;
 pub use wait::until;

@@ -14,4 +14,3 @@ mod exposed;
 #[path = "../../../tests/cluster/harness/mod.rs"]
 mod harness;
 mod person;
-mod terminal;

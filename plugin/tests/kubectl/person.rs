@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use localcluster::Terminal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::harness::{SOON, Shop, program};
-use crate::terminal::Terminal;
 
 /// A kubeconfig and a home of one's own.
 pub struct Person {
@@ -52,13 +52,19 @@ impl Person {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = self.own(Command::new(program));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// With an environment of this person's.
+    fn own(&self, mut command: Command) -> Command {
         let built = crate::harness::program("kubectl-kubervisor");
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("completion");
         let path = [built.parent().unwrap(), &scripts, Path::new("/usr/bin"), Path::new("/bin")];
         command.env_clear().env("PATH", std::env::join_paths(path).unwrap());
         command.env("HOME", self.home.path()).env("KUBECONFIG", self.config()).env("LANG", "C.UTF-8");
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        command.kill_on_drop(true);
         command
     }
 
@@ -95,11 +101,11 @@ impl Person {
         Running { lines, _child: child }
     }
 
-    /// A command at a terminal of its own, which it controls as a shell's would.
+    /// A command at a terminal of its own.
     pub fn sits_at(&self, terminal: &Terminal, words: &[&str]) -> Child {
-        let mut command = self.command(Path::new("setsid"));
-        command.arg("--ctty").arg(program("kubectl-kubervisor")).args(words).env("TERM", "xterm-256color");
-        command.stdin(terminal.end()).stdout(terminal.end()).stderr(terminal.end());
+        let seat = terminal.seat(&program("kubectl-kubervisor")).unwrap();
+        let mut command = self.own(Command::from(seat));
+        command.args(words).env("TERM", "xterm-256color");
         command.spawn().expect("setsid of util-linux is needed for tests at a terminal")
     }
 }

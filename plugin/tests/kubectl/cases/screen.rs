@@ -1,5 +1,6 @@
 //! `watch`, at a terminal and without one.
 
+use localcluster::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::LocalModes;
 use tokio::process::Child;
@@ -7,22 +8,25 @@ use tokio::process::Child;
 use super::with_one_cut;
 use crate::harness::SOON;
 use crate::person::Person;
-use crate::terminal::Terminal;
 
 const ENTER_SCREEN: &str = "\u{1b}[?1049h";
 const LEAVE_SCREEN: &str = "\u{1b}[?1049l";
 const HIDE_CURSOR: &str = "\u{1b}[?25l";
 const SHOW_CURSOR: &str = "\u{1b}[?25h";
 
+fn opened() -> Terminal {
+    Terminal::open(100, 20).unwrap()
+}
+
 /// That it ends well, and leaves the terminal as it was.
 async fn leaves(mut child: Child, terminal: &Terminal, before: LocalModes) {
     let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it goes on").unwrap();
     assert!(ended.success(), "{ended}");
-    terminal.hears(LEAVE_SCREEN).await;
-    let seen = terminal.seen();
+    terminal.hears(LEAVE_SCREEN, SOON).await.unwrap();
+    let seen = terminal.written();
     assert!(seen.rfind(LEAVE_SCREEN) > seen.rfind(ENTER_SCREEN), "{seen:?}");
     assert!(seen.rfind(SHOW_CURSOR) > seen.rfind(HIDE_CURSOR), "{seen:?}");
-    assert_eq!(terminal.modes(), before);
+    assert_eq!(terminal.modes().unwrap(), before);
     assert!(before.contains(LocalModes::ECHO | LocalModes::ICANON), "{before:?}");
 }
 
@@ -30,31 +34,33 @@ async fn leaves(mut child: Child, terminal: &Terminal, before: LocalModes) {
 async fn a_live_screen_opens_one_in_depth_follows_changes_and_leaves_a_clean_terminal_on_every_way_out() {
     let (shop, _source, _controller, bad) = with_one_cut("screen").await;
     let admin = Person::admin(&shop);
-    let mut terminal = Terminal::open();
-    let before = terminal.modes();
+    let mut terminal = opened();
+    let before = terminal.modes().unwrap();
     let child = admin.sits_at(&terminal, &["watch"]);
-    terminal.shows("4/5 floor 1").await;
-    assert!(terminal.seen().contains(ENTER_SCREEN) && !terminal.modes().contains(LocalModes::ECHO));
+    terminal.shows("4/5 floor 1", SOON).await.unwrap();
+    assert!(
+        terminal.written().contains(ENTER_SCREEN) && !terminal.modes().unwrap().contains(LocalModes::ECHO)
+    );
     admin.sees(&["hold", "pears", "--reason", "picking"]).await;
-    terminal.shows("Held for ").await;
-    terminal.press("\r");
-    terminal.shows("Breakers:").await;
-    terminal.press("G");
-    terminal.shows(&format!("PodCut {bad}")).await;
-    terminal.press("\u{1b}");
-    terminal.shows("> pears").await;
-    terminal.press("q");
+    terminal.shows("Held for ", SOON).await.unwrap();
+    terminal.press("\r").unwrap();
+    terminal.shows("Breakers:", SOON).await.unwrap();
+    terminal.press("G").unwrap();
+    terminal.shows(&format!("PodCut {bad}"), SOON).await.unwrap();
+    terminal.press("\u{1b}").unwrap();
+    terminal.shows("> pears", SOON).await.unwrap();
+    terminal.press("q").unwrap();
     leaves(child, &terminal, before).await;
 
-    let mut terminal = Terminal::open();
+    let mut terminal = opened();
     let child = admin.sits_at(&terminal, &["watch", "-A"]);
-    terminal.shows("all namespaces").await;
-    terminal.press("\u{3}");
+    terminal.shows("all namespaces", SOON).await.unwrap();
+    terminal.press("\u{3}").unwrap();
     leaves(child, &terminal, before).await;
 
-    let terminal = Terminal::open();
+    let terminal = opened();
     let child = admin.sits_at(&terminal, &["watch"]);
-    terminal.shows("4/5 floor 1").await;
+    terminal.shows("4/5 floor 1", SOON).await.unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     leaves(child, &terminal, before).await;
@@ -67,10 +73,10 @@ async fn without_a_terminal_it_prints_rows_and_what_fails_before_the_screen_is_a
     let mut rows = admin.starts(&["watch"]);
     rows.prints("NAME ").await;
     assert!(rows.prints("pears").await.contains("Running"));
-    let terminal = Terminal::open();
+    let terminal = opened();
     let mut child = admin.sits_at(&terminal, &["watch", "--context=nowhere"]);
     let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it goes on").unwrap();
     assert!(!ended.success());
-    terminal.hears("does not exist").await;
-    assert!(!terminal.seen().contains(ENTER_SCREEN), "{:?}", terminal.seen());
+    terminal.hears("does not exist", SOON).await.unwrap();
+    assert!(!terminal.written().contains(ENTER_SCREEN), "{:?}", terminal.written());
 }
