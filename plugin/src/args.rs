@@ -173,8 +173,9 @@ pub struct ExplainArgs {
 /// Where the controller is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ControllerArgs {
-    /// Where the controller answers, such as http://localhost:8086. Default: its Service, by way of the API server.
-    #[arg(long, value_name = "URL")]
+    /// Where the controller answers, such as http://localhost:8086; also by KUBERVISOR_CONTROLLER_URL. Default: its Service,
+    /// by way of the API server.
+    #[arg(long, value_name = "URL", env = "KUBERVISOR_CONTROLLER_URL", hide_env = true)]
     pub controller_url: Option<String>,
     /// Namespace of the controller, its Service and its Lease.
     #[arg(long, value_name = "NAMESPACE", default_value = "kubervisor")]

@@ -51,7 +51,8 @@ impl Way {
     pub fn to(cluster: &Cluster, args: &ControllerArgs) -> anyhow::Result<Self> {
         let args = args.clone();
         let (namespace, name) = (&args.controller_namespace, &args.controller_name);
-        let Some(url) = &args.controller_url else {
+        // A variable that is set to nothing is not set.
+        let Some(url) = args.controller_url.as_ref().filter(|url| !url.is_empty()) else {
             let prefix = format!("/api/v1/namespaces/{namespace}/services/{name}:{PORT}/proxy");
             let place = format!("Service {namespace}/{name}");
             return Ok(Self { client: cluster.client.clone(), prefix, place, args });

@@ -24,7 +24,7 @@ use crate::args::ExplainArgs;
 use crate::controller::{Heard, Way};
 use crate::governs::{governors, nobody};
 use crate::objects::{self, name, text};
-use crate::out::{formed, print};
+use crate::out::{columns, formed, print};
 use crate::pods;
 use crate::reach::Cluster;
 use look::Look;
@@ -41,7 +41,11 @@ pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
     let pod = pods::get(cluster, wanted).await?;
     let service = governor(cluster, &pod).await?;
     let path = format!("/explain/{}/{service}/{wanted}", cluster.namespace);
-    let (silent, look) = match way.ask(&path).await {
+    let heard = match way.ask(&path).await {
+        Heard::Told(answer) if is_of_another(&answer, &pod) => Heard::Silent(another(&way)),
+        heard => heard,
+    };
+    let (silent, look) = match heard {
         Heard::Told(answer) => return print(&told(answer, args)?),
         // It is there, and has said all that there is to say.
         Heard::Refused(not) => (not.error, None),
@@ -52,8 +56,19 @@ pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
     let marked = Marked::of(&pod, &service, object.as_ref(), (silent, look), Timestamp::now());
     print(&match args.output {
         Some(form) => formed(&serde_json::to_value(&marked)?, form)?,
-        None => marked.page(Timestamp::now()),
+        None => marked.page(Timestamp::now(), columns()),
     })
+}
+
+fn another(way: &Way) -> String {
+    let place = way.place();
+    format!("{place} speaks of another pod of that name: it may be the controller of another cluster")
+}
+
+/// An address that was right for one cluster is easily kept for the next, where a StatefulSet has pods of the same names.
+fn is_of_another(answer: &Value, pod: &Value) -> bool {
+    let told = text(answer, "/pods/0/uid");
+    !told.is_empty() && told != text(pod, "/metadata/uid")
 }
 
 fn told(answer: Value, args: &ExplainArgs) -> anyhow::Result<String> {
@@ -67,7 +82,7 @@ fn told(answer: Value, args: &ExplainArgs) -> anyhow::Result<String> {
     );
     let pod =
         explained.pods.first().ok_or_else(|| anyhow::anyhow!("the controller's answer has no pod in it"))?;
-    Ok(page::page(&explained, pod, Timestamp::now()))
+    Ok(page::page(&explained, pod, Timestamp::now(), columns()))
 }
 
 /// The KubervisorService that governs the pod: the one whose name it bears, or else the oldest one whose Service selects
@@ -90,6 +105,14 @@ mod tests {
     use super::*;
     use crate::args::{ControllerArgs, Form};
     use serde_json::json;
+
+    #[test]
+    fn an_answer_on_a_pod_of_another_cluster_is_none() {
+        let answer = |uid: &str| json!({"version": 1, "pods": [{"name": "pear-0", "uid": uid}]});
+        let pod = json!({"metadata": {"name": "pear-0", "uid": "u1"}});
+        assert!(is_of_another(&answer("u2"), &pod) && !is_of_another(&answer("u1"), &pod));
+        assert!(!is_of_another(&json!({"version": 2}), &pod), "of a form that is not known nothing is said");
+    }
 
     #[test]
     fn an_answer_of_a_newer_form_is_passed_on_to_programs_and_not_shown_to_people() {

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use ratatui::crossterm::terminal::size;
 use serde_json::Value;
 
 use crate::args::{Form, Output};
@@ -21,6 +22,13 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 pub fn is_screen() -> bool {
     std::io::stdout().is_terminal()
         && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// Columns of the terminal that it is read at; `None` where it goes elsewhere, and a line should stay one.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    let there = std::io::stdout().is_terminal().then(size)?.ok();
+    there.map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 /// Whether this is the end that a reader such as `head` makes: no failure of ours.

@@ -6,6 +6,22 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A line in parts of so many columns, broken between words where that can be; what goes on stands that far in.
+#[must_use]
+pub fn wrapped(line: &str, width: usize, indent: usize) -> Vec<String> {
+    let mut rest: Vec<char> = line.chars().collect();
+    let mut parts = Vec::new();
+    while rest.len() > width && width > 2 * indent {
+        let least = if parts.is_empty() { 0 } else { indent };
+        let gap = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > least + width / 2);
+        let tail = rest.split_off(gap.unwrap_or(width));
+        parts.push(rest.into_iter().collect());
+        rest = std::iter::repeat_n(' ', indent).chain(tail.into_iter().skip_while(|c| *c == ' ')).collect();
+    }
+    parts.push(rest.into_iter().collect());
+    parts
+}
+
 /// Whether the locale says that more than ASCII can be shown: the first of these that is set decides.
 #[must_use]
 pub fn utf8(env: impl Fn(&str) -> Option<String>) -> bool {
@@ -23,6 +39,14 @@ pub fn shows_utf8() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_below_between_words() {
+        let parts = wrapped("  why: one two three four five six seven", 20, 6);
+        assert_eq!(parts, ["  why: one two three", "      four five six", "      seven"]);
+        assert_eq!(wrapped("unbreakable-as-it-is-long", 20, 4), ["unbreakable-as-it-is", "    -long"]);
+        assert_eq!(wrapped("as wide as it is", 16, 0), ["as wide as it is"]);
+    }
 
     #[test]
     fn the_first_locale_that_is_set_decides() {

@@ -119,8 +119,8 @@ impl Marked {
     }
 
     /// For people. The first line is the answer, the second says how little it is.
-    pub(super) fn page(&self, now: Timestamp) -> String {
-        let mut page = Page { text: String::new(), now };
+    pub(super) fn page(&self, now: Timestamp, width: Option<usize>) -> String {
+        let mut page = Page::new(now, width);
         page.sentence(&self.answer);
         page.sentence(&format!("The controller did not answer: {}", self.silent));
         page.sentence(if self.look.as_ref().is_some_and(Look::answered) {
@@ -327,7 +327,7 @@ mod tests {
             ("no controller is ready behind Service kubervisor/kubervisor (no endpoints)".into(), None),
             now(),
         );
-        insta::assert_snapshot!(marked.page(now()));
+        insta::assert_snapshot!(marked.page(now(), None));
         let read = serde_json::to_value(&marked).unwrap();
         assert_eq!(
             (&read["fromMarks"], &read["cutBy"], &read["traffic"]),
@@ -340,7 +340,7 @@ mod tests {
         let look = look("Active", "uid-of-checkout-0");
         let marked =
             Marked::of(&cut(), "checkout", Some(&objects()[0]), ("nothing answers".into(), look), now());
-        insta::assert_snapshot!(marked.page(now()));
+        insta::assert_snapshot!(marked.page(now(), None));
         let read = serde_json::to_value(&marked).unwrap();
         assert_eq!(read["look"]["findings"][0]["verdict"], "Anomalous");
     }
@@ -371,7 +371,7 @@ mod tests {
             marked.answer,
             "checkout-7d9f-4ttpq is not cut, by its marks; why, only the controller knows"
         );
-        assert!(marked.page(now()).contains("The controller did not answer: nothing answers\n"));
+        assert!(marked.page(now(), None).contains("The controller did not answer: nothing answers\n"));
     }
 
     #[test]

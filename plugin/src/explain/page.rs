@@ -10,10 +10,10 @@ use kubervisor::api::{
 use super::look::Look;
 use crate::age;
 use crate::table::Table;
-use crate::words::plain;
+use crate::words::{plain, wrapped};
 
 /// What a breaker says of a pod, column by column.
-const MEASURED: [&str; 7] = ["NAME", "VERDICT", "VALUE", "OF LIMIT", "MEDIAN", "ANOMALOUS IF", "LOOKS BACK"];
+const MEASURED: [&str; 5] = ["NAME", "VERDICT", "VALUE", "OF LIMIT", "MEDIAN"];
 
 fn measured(rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
     let dry = if finding.only_shown { " (dry run)" } else { "" };
@@ -25,20 +25,29 @@ fn measured(rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> 
         if unknown.is_some() { none() } else { finding.value.clone() },
         finding.margin.map_or_else(none, |margin| format!("{margin:.2}")),
         finding.median.map_or_else(none, |median| format!("{median:.4}")),
-        rule.threshold.clone(),
-        span(rule.range_seconds),
     ]
+}
+
+/// What it judges by, below the table: wider than a column should be.
+fn judged_by(rule: &ExplainedBreaker) -> String {
+    let ExplainedBreaker { name, threshold, detector, range_seconds, .. } = rule;
+    format!("{name}: anomalous if {threshold} ({detector}), looks back {}", span(*range_seconds))
 }
 
 /// All of it. The first line is the answer.
 #[must_use]
-pub(super) fn page(explained: &Explained, pod: &ExplainedPod, now: Timestamp) -> String {
-    let mut page = Page { text: String::new(), now };
+pub(super) fn page(
+    explained: &Explained,
+    pod: &ExplainedPod,
+    now: Timestamp,
+    width: Option<usize>,
+) -> String {
+    let mut page = Page::new(now, width);
     page.sentence(&pod.answer);
     page.sentence(&pod.change);
     page.text.push('\n');
     page.pod(explained, pod);
-    page.breakers(&explained.breakers, &pod.findings);
+    page.breakers(&explained.breakers, pod);
     page.budget(&explained.budget);
     page.gates(explained);
     page.refused(pod);
@@ -50,15 +59,33 @@ pub(super) fn page(explained: &Explained, pod: &ExplainedPod, now: Timestamp) ->
 pub(super) struct Page {
     pub(super) text: String,
     pub(super) now: Timestamp,
+    /// Columns to which long lines are broken; tables are not.
+    width: Option<usize>,
 }
 
 impl Page {
+    pub(super) fn new(now: Timestamp, width: Option<usize>) -> Self {
+        Self { text: String::new(), now, width }
+    }
+
+    /// A line; where it is too long, it goes on that far in.
+    fn put(&mut self, line: &str, indent: usize) {
+        let line = plain(line);
+        let parts = match self.width {
+            Some(width) => wrapped(line.trim_end(), width, indent),
+            None => vec![line.trim_end().to_owned()],
+        };
+        for part in parts {
+            let _ = writeln!(self.text, "{part}");
+        }
+    }
+
     pub(super) fn sentence(&mut self, text: &str) {
-        let _ = writeln!(self.text, "{}", plain(text));
+        self.put(text, 0);
     }
 
     pub(super) fn line(&mut self, key: &str, value: &str) {
-        let _ = writeln!(self.text, "{}", format!("{key:<11} {}", plain(value)).trim_end());
+        self.put(&format!("{key:<11} {value}"), 12);
     }
 
     /// A table, two spaces in.
@@ -125,28 +152,33 @@ impl Page {
         }
     }
 
-    fn breakers(&mut self, breakers: &[ExplainedBreaker], findings: &[ExplainedFinding]) {
+    fn breakers(&mut self, breakers: &[ExplainedBreaker], pod: &ExplainedPod) {
+        let findings = &pod.findings;
         self.line("Breakers:", if findings.is_empty() { "none" } else { "" });
         let mut table = Table::new(&[&MEASURED[..], &["FOUND", "ASKED"]].concat());
         let mut notes = Vec::new();
         for finding in findings {
             let Some(rule) = breakers.iter().find(|b| b.name == finding.breaker) else { continue };
-            table.push(self.row(rule, finding));
+            table.push(self.row(rule, finding, pod));
             notes.extend(self.notes(rule, finding));
         }
         if !findings.is_empty() {
             self.table(&table, true);
         }
         for note in notes {
-            let _ = writeln!(self.text, "  {}", plain(&note));
+            self.put(&format!("  {note}"), 4);
         }
     }
 
-    fn row(&self, rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
+    fn row(&self, rule: &ExplainedBreaker, finding: &ExplainedFinding, pod: &ExplainedPod) -> Vec<String> {
         let ExplainedBreaker { confirm_anomalous, confirm_of, .. } = rule;
         let asked = finding.asked_at.as_ref();
         let mut row = measured(rule, finding);
-        row.push(format!("{} of {confirm_anomalous} in {confirm_of}", finding.found));
+        // No verdict on a pod without traffic counts towards a cut.
+        row.push(match (finding.found, pod.serving) {
+            (0, false) => "-".to_owned(),
+            (found, _) => format!("{found} of {confirm_anomalous} in {confirm_of}"),
+        });
         row.push(asked.map_or_else(|| "never".to_owned(), |at| format!("{} ago", self.ago(Some(at)))));
         row
     }
@@ -166,11 +198,12 @@ impl Page {
                 (row[1], row[2]) = ("-".to_owned(), "-".to_owned());
             }
             table.push(row);
-            let ExplainedBreaker { name, detector, error, doubt, healthy, anomalous, unknown, .. } = rule;
+            let ExplainedBreaker { name, error, doubt, healthy, anomalous, unknown, .. } = rule;
             notes.push(match (error, look.asked.get(name)) {
-                (Some(error), _) => format!("{name}: {error}"),
+                (Some(error), _) => format!("{}; {error}", judged_by(rule)),
                 (None, whom) => format!(
-                    "{name}: {detector}, asked of {}; healthy {healthy}, anomalous {anomalous}, unknown {unknown}",
+                    "{}; asked of {}; healthy {healthy}, anomalous {anomalous}, unknown {unknown}",
+                    judged_by(rule),
                     whom.map_or("nobody", String::as_str)
                 ),
             });
@@ -179,15 +212,16 @@ impl Page {
         }
         self.table(&table, true);
         for note in notes {
-            let _ = writeln!(self.text, "  {}", plain(&note));
+            self.put(&format!("  {note}"), 4);
         }
     }
 
     fn notes(&self, rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> {
-        let ExplainedBreaker { name, detector, error, doubt, .. } = rule;
+        let ExplainedBreaker { name, error, doubt, .. } = rule;
         let lookback = rule.lookback_seconds.map(|age| format!(", samples up to {} old", span(age)));
         let mut notes = vec![format!(
-            "{name}: {detector}, asked every {}, scraped every {}{}",
+            "{}; asked every {}, scraped every {}{}",
+            judged_by(rule),
             span(rule.evaluation_period_seconds),
             span(rule.scrape_interval_seconds),
             lookback.unwrap_or_default()
@@ -256,10 +290,10 @@ impl Page {
             ),
         ];
         for line in lines {
-            let _ = writeln!(self.text, "  {}", plain(&line));
+            self.put(&format!("  {line}"), 14);
         }
         if let Some(inert) = inert {
-            let _ = writeln!(self.text, "  nothing could be cut even of a healthy fleet: {}", plain(inert));
+            self.put(&format!("  nothing could be cut even of a healthy fleet: {inert}"), 4);
         }
     }
 
@@ -270,7 +304,7 @@ impl Page {
         self.line("Gates:", "returns go on");
         for gate in &explained.gates {
             let until = gate.until.as_ref().map(|until| format!(" (ends {})", self.until(until)));
-            let _ = writeln!(self.text, "  {}: {}{}", gate.gate, plain(&gate.why), until.unwrap_or_default());
+            self.put(&format!("  {}: {}{}", gate.gate, gate.why, until.unwrap_or_default()), 4);
         }
     }
 
@@ -293,7 +327,7 @@ impl Page {
         self.line("Last acts:", "");
         for act in recent.iter().rev() {
             let (at, what) = act.split_once(' ').unwrap_or(("", act));
-            let _ = writeln!(self.text, "  {:<8}{}", age::since(Some(at), self.now), plain(what));
+            self.put(&format!("  {:<8}{what}", age::since(Some(at), self.now)), 10);
         }
     }
 }
@@ -354,7 +388,7 @@ mod tests {
     #[test]
     fn a_pod_that_serves_and_is_well() {
         let explained = explained(&pod(&json!({})));
-        insta::assert_snapshot!(page(&explained, &explained.pods[0], now()));
+        insta::assert_snapshot!(page(&explained, &explained.pods[0], now(), None));
     }
 
     #[test]
@@ -368,7 +402,7 @@ mod tests {
             "recent": ["2026-03-01T11:40:00Z PodRestored checkout-7d9f-4ttpq: restored", "2026-03-01T11:59:10Z PodCut checkout-7d9f-4ttpq: cut by error-rate"],
         }));
         let explained = explained(&it);
-        insta::assert_snapshot!(page(&explained, &explained.pods[0], now()));
+        insta::assert_snapshot!(page(&explained, &explained.pods[0], now(), None));
     }
 
     #[test]
@@ -394,6 +428,6 @@ mod tests {
             "until": "2026-03-01T14:00:00Z"}]),
         )
         .unwrap();
-        insta::assert_snapshot!(page(&explained, &explained.pods[0], now()));
+        insta::assert_snapshot!(page(&explained, &explained.pods[0], now(), None));
     }
 }

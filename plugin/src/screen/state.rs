@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::describe;
 use crate::objects::{name, namespace, strip};
+use crate::words::wrapped;
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -271,24 +272,9 @@ impl State {
             return vec!["It was deleted.".to_owned()];
         };
         let text = describe::alone(&entry.object, now, self.look.utf8);
-        text.lines().flat_map(|line| wrapped(line, usize::from(self.width))).collect()
+        let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count() + 4;
+        text.lines().flat_map(|line| wrapped(line, usize::from(self.width), indent(line))).collect()
     }
-}
-
-/// A line in parts of so many columns, broken between words where that can be; what goes on stands four further in.
-fn wrapped(line: &str, width: usize) -> Vec<String> {
-    let indent = line.chars().take_while(|c| *c == ' ').count() + 4;
-    let mut rest: Vec<char> = line.chars().collect();
-    let mut parts = Vec::new();
-    while rest.len() > width && width > 2 * indent {
-        let least = if parts.is_empty() { 0 } else { indent };
-        let gap = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > least + width / 2);
-        let tail = rest.split_off(gap.unwrap_or(width));
-        parts.push(rest.into_iter().collect());
-        rest = std::iter::repeat_n(' ', indent).chain(tail.into_iter().skip_while(|c| *c == ' ')).collect();
-    }
-    parts.push(rest.into_iter().collect());
-    parts
 }
 
 #[cfg(test)]
@@ -413,12 +399,5 @@ mod tests {
         assert_eq!((names(&state).len(), state.lost.as_deref()), (3, Some("gone")));
         state.hear(News::All(objects()));
         assert_eq!(state.lost, None);
-    }
-
-    #[test]
-    fn a_long_line_goes_on_below_between_words() {
-        let parts = wrapped("  why: one two three four five six seven", 20);
-        assert_eq!(parts, ["  why: one two three", "      four five six", "      seven"]);
-        assert_eq!(wrapped("unbreakable-as-it-is-long", 20), ["unbreakable-as-it-is", "    -long"]);
     }
 }
