@@ -40,6 +40,27 @@ fn the_reference_of_verbs_and_flags_is_that_of_the_program() {
     );
 }
 
+#[test]
+fn the_screen_in_the_guide_is_the_golden_one_and_make_reference_puts_it_there() {
+    let golden = read("plugin/src/screen/snapshots/plugin__screen__draw__tests__several_services.snap");
+    let lines = golden.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'));
+    let mut screen: Vec<_> = lines.map(str::trim_end).collect();
+    // A terminal is higher than what stands on it.
+    screen.dedup_by(|a, b| a.is_empty() && b.is_empty());
+    assert!(screen.len() > 10, "{screen:?}");
+    let wanted = format!("\n```text\n{}\n```\n", screen.join("\n"));
+    let (path, marks) = ("docs/kubectl.md", ["<!-- screen -->", "<!-- end of screen -->"]);
+    let page = read(path);
+    let parts =
+        page.split_once(marks[0]).and_then(|(before, rest)| Some((before, rest.split_once(marks[1])?)));
+    let (before, (found, after)) = parts.unwrap_or_else(|| panic!("{path} lacks {marks:?}"));
+    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
+        std::fs::write(root().join(path), [before, marks[0], &wanted, marks[1], after].concat()).unwrap();
+    } else {
+        assert_eq!(found, wanted, "{path}: run `make reference` and commit it");
+    }
+}
+
 fn page() -> String {
     let (mut page, root) = (HEAD.to_owned(), Cli::command());
     let _ = writeln!(page, "\n## kubectl kubervisor\n\n{}", root.get_long_about().unwrap());
