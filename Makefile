@@ -56,15 +56,20 @@ demo: build ## Watch it work: a control plane, a shop, five incidents (KEEP=1 le
 	$(BIN)/demo
 
 .PHONY: readme
-readme: build ## Runs the demo and puts its promises and some of its lines into README.md
-	$(BIN)/demo --promises-file $(BIN)/promises.txt | tee $(BIN)/demo.txt
-	sed -n '/ scene 2 /,/ restored /p' $(BIN)/demo.txt > $(BIN)/lines.txt
-	awk -v from=$(BIN) ' \
+readme: build ## Runs the demo; its promises, some lines and what kubectl kubervisor showed go into README.md
+	mkdir -p $(BIN)/readme
+	$(BIN)/demo --promises-file $(BIN)/readme/promises.txt --pictures $(BIN)/readme | tee $(BIN)/readme/demo.txt
+	awk '/ scene 2 / { on = 1 } on { print } / cut by prices/ { priced = 1 } / restored / { back = 1 } priced && back { exit }' \
+	  $(BIN)/readme/demo.txt > $(BIN)/readme/lines.txt
+	awk -v from=$(BIN)/readme ' \
 	  /^<!-- end of / { skip = 0 } \
 	  !skip { print } \
-	  /^<!-- (promises|lines) -->/ { skip = 1; print "```text"; while ((getline line < (from "/" $$2 ".txt")) > 0) print line; print "```" }' \
-	  README.md > $(BIN)/README.md
-	cp $(BIN)/README.md README.md
+	  /^<!-- (promises|lines|get|explain|watch) -->/ { \
+	    skip = 1; file = from "/" $$2 ".txt"; some = 0; print "```text"; \
+	    while ((getline line < file) > 0) { print line; some = 1 } \
+	    print "```"; if (!some) { print "nothing in " file > "/dev/stderr"; exit 1 } }' \
+	  README.md > $(BIN)/readme/README.md
+	cp $(BIN)/readme/README.md README.md
 
 .PHONY: crds
 crds: build ## Writes crds/ from the types

@@ -12,6 +12,9 @@ const FUNCTION_LINES: usize = 70;
 /// Lines of a file before its tests.
 const FILE_LINES: usize = 500;
 
+/// Columns that a page shows without scrolling.
+const PICTURE_COLUMNS: usize = 120;
+
 /// A file of the repository.
 struct Source {
     path: String,
@@ -151,6 +154,29 @@ fn pages_that_list_the_words_of_the_core_have_all_of_them_and_no_others() {
         limits.len() == 3 && limits.iter().all(|limit| row.contains(&format!("`{limit}`"))),
         "{limits:?}"
     );
+}
+
+/// What is on the page was printed by the programs: it is never empty, and it is theirs.
+#[test]
+fn the_readme_shows_what_make_readme_put_there() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (makefile, page) = (read("Makefile"), read("README.md"));
+    let names: Vec<_> = part(&makefile, "/^<!-- (", ")").split('|').collect();
+    assert_eq!(names, ["promises", "lines", "get", "explain", "watch"]);
+    let markers = page.lines().filter(|line| line.starts_with("<!-- ")).count();
+    assert_eq!(markers, 2 * names.len(), "README.md has markers that `make readme` does not know");
+    let blocks: Vec<_> = names.iter().map(|name| block(&page, name).unwrap()).collect();
+    let [promises, _, _, explain, watch] = blocks[..] else { panic!("{names:?}") };
+    assert!(promises.lines().all(|line| line.starts_with("ok      ")), "{promises}");
+    for (name, picture) in names.iter().zip(&blocks).skip(2) {
+        assert!(picture.starts_with(&format!("$ kubectl kubervisor {name} ")), "{name}: {picture}");
+        assert!(picture.lines().all(|line| line.chars().count() <= PICTURE_COLUMNS), "{name} is too wide");
+        assert!(!picture.contains("127.0.0.1"), "{name}: {picture}");
+    }
+    assert_eq!(explain.matches("$ kubectl kubervisor explain ").count(), 2, "{explain}");
+    assert!(explain.contains("\nBudget: "), "not the controller's own word: {explain}");
+    assert!(explain.contains(" is cut since ") && explain.contains("although breaker"), "{explain}");
+    assert!(watch.contains(" floor 5 ") && watch.contains("\nq quit "), "{watch}");
 }
 
 #[test]
@@ -407,6 +433,14 @@ fn words_of(code: &str, name: &str) -> BTreeSet<String> {
 fn part<'p>(page: &'p str, from: &str, to: &str) -> &'p str {
     let (_, behind) = page.split_once(from).unwrap_or_default();
     behind.split_once(to).map_or(behind, |(part, _)| part)
+}
+
+/// What stands between the markers of this name, which `make readme` fills.
+fn block<'p>(page: &'p str, name: &str) -> Result<&'p str, String> {
+    let (begin, end) = (format!("<!-- {name} -->\n```text\n"), format!("\n```\n<!-- end of {name} -->\n"));
+    let block = page.split_once(&begin).and_then(|(_, rest)| Some(rest.split_once(&end)?.0));
+    let whole = block.filter(|block| !block.trim().is_empty() && !block.contains("<!--"));
+    whole.ok_or_else(|| format!("no {name} between their markers: run `make readme`"))
 }
 
 /// Words in backticks that begin with a capital and have small letters.
@@ -674,6 +708,22 @@ mod bites {
         let page = "begin: `Ripe` `key` `Soft` (`PDB`)\nend `Red`";
         assert_eq!(quoted_words(part(page, "begin", "end")), words(&["Ripe", "Soft"]));
         assert_eq!(first_cells("|---|\n| `Ripe` | not `Red` |\n| `soft` | |"), words(&["Ripe", "soft"]));
+    }
+
+    #[test]
+    fn a_block_that_was_never_filled_or_has_lost_a_marker_is_found() {
+        let page = |block: &str| format!("# Pears\n<!-- get -->\n{block}<!-- end of get -->\nPlums\n");
+        assert_eq!(block(&page("```text\n$ get\nred\n```\n"), "get"), Ok("$ get\nred"));
+        for bad in [
+            "",
+            "```text\n```\n",
+            "```text\n\n```\n",
+            "```text\na\n```\n<!-- end of lines -->\n```text\nb\n```\n",
+        ] {
+            assert!(block(&page(bad), "get").is_err(), "{bad:?}");
+        }
+        assert!(block(&page("```text\nred\n```\n"), "watch").is_err());
+        assert!(block("<!-- get -->\n```text\nred\n```\n", "get").is_err());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct Orders<'a> {
 /// # Errors
 /// When there is none, with the remedy.
 pub fn built(program: PathBuf) -> anyhow::Result<PathBuf> {
-    let missing = || format!("no controller at {}; run cargo build -p kubervisor first", program.display());
+    let missing = || format!("no program at {}; run make build first", program.display());
     anyhow::ensure!(program.is_file(), missing());
     Ok(program)
 }
@@ -50,9 +50,6 @@ impl Controller {
     /// When the log cannot be written, or there is no shell.
     pub fn start(orders: &Orders<'_>) -> anyhow::Result<Self> {
         let Orders { program, kubeconfig, prometheus_url, log } = orders;
-        let missing =
-            || format!("no controller at {}; run cargo build -p kubervisor first", program.display());
-        anyhow::ensure!(program.is_file(), missing());
         let port = free_port()?;
         let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let err = out.try_clone().context("cannot use one log file for both outputs")?;
@@ -169,6 +166,6 @@ mod tests {
     #[test]
     fn a_missing_binary_is_told_with_the_remedy() {
         let error = built(PathBuf::from("/nonexistent/controller")).expect_err("nothing there").to_string();
-        assert!(error.contains("cargo build -p kubervisor"), "{error}");
+        assert!(error.contains("make build"), "{error}");
     }
 }

@@ -6,17 +6,22 @@
 //!                       └──────────────── EndpointSlices ◄──────────── API server ◄──────────────────┘
 //!                                               │ every change
 //!                                            record ──► promises: ok or FAILED, with figures
+//!                        desk: kubectl kubervisor ──► pictures for the README
 //! ```
 //!
-//! Pure: [`script`], [`workload`], [`metrics`], [`follow::Known`], [`record`], [`promises`], [`screen`].
+//! Pure: [`script`], [`workload`], [`metrics`], [`follow::Known`], [`record`], [`promises`],
+//! [`pictures`], [`screen`].
 //! The rest brings up, watches and pulls down.
 
 pub mod controller;
+pub mod desk;
 pub mod endpoints;
 pub mod exporter;
 pub mod follow;
 pub mod load;
 pub mod metrics;
+pub mod neighbours;
+pub mod pictures;
 pub mod play;
 pub mod promises;
 pub mod record;

@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::desk::Answers;
 use crate::endpoints::Endpoints;
+use crate::pictures::Pictures;
 use crate::promises::{Facts, Promise, judge};
 use crate::record::Record;
 use crate::screen::terminal::Terminal;
 use crate::screen::{Entry, Standing, View, draw};
-use crate::script::{Cue, HOPELESS, PODS, Scene, Script, Seen};
+use crate::script::{Cue, FLOOR, HOPELESS, PODS, Scene, Script, Seen};
 use crate::shop::{CONTROLLER, NAMESPACE, apply};
 use crate::sights::{self, PodSeen, Sight};
 use crate::stage::Stage;
@@ -29,16 +31,33 @@ const BEATS: u64 = 10;
 /// The screen is drawn each so many beats: five times a second looks alive.
 const DRAW_BEATS: u64 = 2;
 
-/// Plays the play on a set stage; gives the promises, judged.
+/// What is left of the play.
+#[derive(Debug)]
+pub struct Played {
+    /// Judged.
+    pub promises: Vec<Promise>,
+    /// Of the plugin, where they were wanted; or why there are none.
+    pub pictures: anyhow::Result<Pictures>,
+}
+
+/// What the plugin said when the floor was reached.
+#[derive(Debug)]
+struct Asked {
+    answers: Answers,
+    pictures: Option<Pictures>,
+}
+
+/// Plays the play on a set stage; `pictures`: looks at the plugin on a terminal too.
 ///
 /// # Errors
 /// When the controller or the cluster breaks down, or nobody reads the output any more.
-pub async fn perform(stage: &mut Stage, terminal: &mut Terminal) -> anyhow::Result<Vec<Promise>> {
+pub async fn perform(stage: &mut Stage, terminal: &mut Terminal, pictures: bool) -> anyhow::Result<Played> {
     let mut sights = sights::of(&stage.shop.client, NAMESPACE);
     let mut beats = interval(BEAT);
     // A stalled director skips beats: the readings carry their own times.
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut play = Play::begin(stage, terminal)?;
+    play.wants_pictures = pictures;
     loop {
         tokio::select! {
             biased;
@@ -65,6 +84,11 @@ struct Play<'a> {
     heals: Vec<(Duration, String)>,
     /// A policy that is being applied.
     applying: Option<JoinHandle<anyhow::Result<()>>>,
+    /// The plugin, while it is asked.
+    asking: Option<JoinHandle<anyhow::Result<Asked>>>,
+    /// What came of it.
+    asked: Option<anyhow::Result<Asked>>,
+    wants_pictures: bool,
     /// When the curtain rose, for what the API server dates.
     rose: Timestamp,
     bring_up: Duration,
@@ -87,6 +111,9 @@ impl<'a> Play<'a> {
             pods: BTreeMap::new(),
             heals: Vec::new(),
             applying: None,
+            asking: None,
+            asked: None,
+            wants_pictures: false,
             rose,
             bring_up,
             beats: 0,
@@ -154,11 +181,44 @@ impl<'a> Play<'a> {
             applied.await.context("kubectl panicked")??;
             self.enter(at, "policy".to_owned(), "the last act's policy is applied".to_owned())?;
         }
+        self.ask(at).await?;
         match self.script.next(at, self.seen()) {
             None => Ok(false),
             Some(Cue::End) => Ok(true),
             Some(Cue::Begin(scene, episodes)) => self.scene(at, scene, episodes).map(|()| false),
         }
+    }
+
+    /// Once the floor keeps pods that are no better than those that are cut: asks the plugin about one of each.
+    async fn ask(&mut self, at: Duration) -> anyhow::Result<()> {
+        if let Some(asking) = self.asking.take_if(|asking| asking.is_finished()) {
+            let asked = asking.await.context("the task that asks the plugin panicked")?;
+            match &asked {
+                Ok(Asked { answers: Answers { cut, kept, .. }, .. }) => {
+                    self.enter(at, "explain".to_owned(), cut.clone())?;
+                    self.enter(at, "explain".to_owned(), kept.clone())?;
+                }
+                Err(error) => self.enter(at, "explain".to_owned(), format!("{error:#}"))?,
+            }
+            self.asked = Some(asked);
+        }
+        let may = self.asking.is_none() && self.asked.is_none();
+        if may && self.script.scene() == Scene::GateOff && self.endpoints.len() == FLOOR {
+            let ordinal = |name: &&String| self.stage.shop.workload.lock().ordinal(name);
+            let cut = self.pods.iter().filter(|(_, pod)| pod.traffic.as_deref() == Some("no"));
+            // The oldest ones: of a pod that has just come, breakers say little.
+            let cut = cut.map(|(name, _)| name).min_by_key(ordinal).cloned();
+            let kept = self.endpoints.iter().min_by_key(ordinal).cloned();
+            if let Some((cut, kept)) = cut.zip(kept) {
+                let (desk, wanted) = (self.stage.desk.clone(), self.wants_pictures);
+                self.asking = Some(tokio::spawn(async move {
+                    let answers = desk.ask(&cut, &kept).await?;
+                    let pictures = if wanted { Some(desk.pictures(&cut, &kept).await?) } else { None };
+                    Ok(Asked { answers, pictures })
+                }));
+            }
+        }
+        Ok(())
     }
 
     fn second(&mut self, at: Duration) -> anyhow::Result<()> {
@@ -213,13 +273,20 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    async fn end(self) -> anyhow::Result<Vec<Promise>> {
+    async fn end(self) -> anyhow::Result<Played> {
         let end = self.now();
         let evicted = self.evicted().await?;
-        let workload = self.stage.shop.workload.lock();
-        let successor = workload.pods().values().map(|pod| pod.ordinal).find(|pod| *pod as usize == PODS);
-        let facts = Facts { end, bring_up: self.bring_up, evicted, successor };
-        Ok(judge(&self.record, &self.script, &facts))
+        let successor = {
+            let workload = self.stage.shop.workload.lock();
+            workload.pods().values().map(|pod| pod.ordinal).find(|pod| *pod as usize == PODS)
+        };
+        let asked = self.asked.unwrap_or_else(|| Err(anyhow::anyhow!("the floor was not reached in time")));
+        let (answers, pictures) = match asked {
+            Ok(Asked { answers, pictures }) => (Some(answers), pictures.context("none were wanted")),
+            Err(error) => (None, Err(error.context("there are no pictures of the plugin"))),
+        };
+        let facts = Facts { end, bring_up: self.bring_up, evicted, successor, answers };
+        Ok(Played { promises: judge(&self.record, &self.script, &facts), pictures })
     }
 
     /// By the API server's own log: when it granted the controller's eviction of the pod that never recovers.

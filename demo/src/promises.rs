@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::desk::Answers;
 use crate::record::Record;
 use crate::script::{FAILING, FLOOR, HOPELESS, MISPRICED, PODS, Scene, Script, heals_at};
 use crate::words::{after, after_each, percent, seconds};
@@ -31,7 +32,7 @@ pub struct Promise {
 }
 
 /// What the judge needs to know beyond the record and the script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// When the play ended.
     pub end: Duration,
@@ -41,6 +42,8 @@ pub struct Facts {
     pub evicted: Option<Duration>,
     /// The ordinal of the pod that was born after the eviction.
     pub successor: Option<u32>,
+    /// What the plugin said at the floor, where the controller answered it.
+    pub answers: Option<Answers>,
 }
 
 /// The promises in the order of the play.
@@ -57,6 +60,7 @@ pub fn judge(record: &Record, script: &Script, facts: &Facts) -> Vec<Promise> {
         case.nobody_else(),
         case.storm_holds(),
         case.floor_reached(),
+        case.explained(),
         case.all_come_back(),
         case.never_below(),
         case.in_time(),
@@ -239,6 +243,19 @@ impl Case<'_> {
         }
     }
 
+    /// By the controller itself: a pod's marks alone do not say what keeps it.
+    fn explained(&self) -> Promise {
+        let by = |word: fn(&Answers) -> &str| self.facts.answers.as_ref().map_or("nothing", word);
+        let (cut_by, kept_by) = (by(|answers| &answers.cut_by), by(|answers| &answers.kept_by));
+        Promise {
+            kept: cut_by == "error-rate" && kept_by == "floor",
+            text: format!(
+                "asked why, kubectl kubervisor explain says {cut_by:?} of a pod that is cut (error-rate) and {kept_by:?} \
+                 of one that serves (floor)"
+            ),
+        }
+    }
+
     fn all_come_back(&self) -> Promise {
         let serving = self.record.serving_now();
         let well_again = self.facts.end.saturating_sub(self.began(Scene::Recovery));
@@ -286,6 +303,11 @@ mod tests {
 
     const SUCCESSOR: u32 = 10;
 
+    fn answers() -> Answers {
+        let [cut, kept] = ["red is cut", "blue serves"].map(str::to_owned);
+        Answers { cut, cut_by: "error-rate".to_owned(), kept, kept_by: "floor".to_owned() }
+    }
+
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
@@ -297,6 +319,7 @@ mod tests {
                 bring_up: ms(9_000),
                 evicted: Some(ms(62_000)),
                 successor: Some(SUCCESSOR),
+                answers: Some(answers()),
             };
             let mut run =
                 Self { record: Record::default(), script: script(), facts, out: Serving::new(), errors: 0 };
@@ -364,7 +387,7 @@ mod tests {
 
     #[test]
     fn an_empty_run_keeps_none_that_says_something_was_done() {
-        let facts = Facts { end: ms(5), bring_up: ms(0), evicted: None, successor: None };
+        let facts = Facts { end: ms(5), bring_up: ms(0), evicted: None, successor: None, answers: None };
         let promises = judge(&Record::default(), &Script::default(), &facts);
         assert_eq!(promises.iter().filter(|promise| promise.kept).count(), 1, "{promises:?}");
     }
@@ -386,6 +409,15 @@ mod tests {
     fn a_deletion_without_the_eviction_api_breaks_its_promise() {
         let mut run = Run::good();
         run.facts.evicted = None;
+        assert_eq!(run.broken().len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_nobody_explains_breaks_its_promise() {
+        let mut run = Run::good();
+        run.facts.answers = Some(Answers { kept_by: "Held".to_owned(), ..answers() });
+        assert_eq!(run.broken().len(), 1);
+        run.facts.answers = None;
         assert_eq!(run.broken().len(), 1);
     }
 

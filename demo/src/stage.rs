@@ -1,6 +1,6 @@
 //! Everything that the play needs, brought up in order: the shop, Prometheus, the controller, its policy.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,9 +10,11 @@ use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::Condition;
-use localcluster::{ADMIN, Prometheus, PrometheusOptions, ScrapeTarget};
+use localcluster::{Prometheus, PrometheusOptions, ScrapeTarget};
 
 use crate::controller::{Controller, Orders};
+use crate::desk::Desk;
+use crate::neighbours::Neighbours;
 use crate::shop::{CONTROLLER, NAMESPACE, SERVICE, Shop, apply};
 use crate::sights::kubervisor_services;
 
@@ -22,12 +24,24 @@ const CRD: &str = "kubervisorservices.kubervisor.k8s.io";
 /// The controller needs a second or two for each step.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
+/// The shipped binaries.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `kubervisor`
+    pub controller: PathBuf,
+    /// `kubectl-kubervisor`
+    pub plugin: PathBuf,
+}
+
 /// The stage, set. Dropping it pulls everything down, the controller first.
 pub struct Stage {
     /// The shipped binary.
     pub controller: Controller,
+    /// Where a person asks the plugin.
+    pub desk: Desk,
     /// Scrapes the shop once a second.
     pub prometheus: Prometheus,
+    _neighbours: Neighbours,
     /// The cluster, the pods and their clients.
     pub shop: Shop,
 }
@@ -37,50 +51,59 @@ impl Stage {
     ///
     /// # Errors
     /// When a part does not start, with the end of its log.
-    pub async fn set(program: &Path, seed: Seed, say: impl Fn(&str)) -> anyhow::Result<Self> {
+    pub async fn set(programs: &Programs, seed: Seed, say: impl Fn(&str)) -> anyhow::Result<Self> {
         let shop = Shop::open(seed, &say).await?;
-        let targets = vec![ScrapeTarget::new(SERVICE, shop.metrics.clone())];
+        let neighbours = Neighbours::move_in(&shop.cluster).await?;
+        let targets = vec![
+            ScrapeTarget::new(SERVICE, shop.metrics.clone()),
+            ScrapeTarget::new("neighbours", neighbours.metrics()),
+        ];
         let prometheus =
             Prometheus::start(PrometheusOptions { targets, ..PrometheusOptions::default() }).await?;
         say("Prometheus scrapes the pods once a second");
         let kubeconfig = shop.cluster.kubeconfig(CONTROLLER, None)?;
         let log = log_file()?;
         let url = prometheus.url();
-        let orders = Orders { program, kubeconfig: &kubeconfig, prometheus_url: &url, log: &log };
+        let orders = Orders {
+            program: &programs.controller,
+            kubeconfig: &kubeconfig,
+            prometheus_url: &url,
+            log: &log,
+        };
         let mut controller = Controller::start(&orders)?;
         say(&format!("controller started, it logs to {}", log.display()));
         await_crd(&shop, &mut controller).await?;
         apply(&shop.cluster, POLICY).await?;
+        neighbours.are_governed(&shop.cluster).await?;
         await_running(&shop, &mut controller).await?;
         say("the KubervisorService is Running");
-        Ok(Self { controller, prometheus, shop })
+        let desk = Desk::new(&shop, &controller, &programs.plugin)?;
+        Ok(Self { controller, desk, prometheus, _neighbours: neighbours, shop })
     }
 
     /// What a person can do while everything is kept.
-    ///
-    /// # Errors
-    /// When the kubeconfig cannot be written.
-    pub fn look_around(&self) -> anyhow::Result<String> {
-        let Self { controller, prometheus, shop } = self;
-        let kubeconfig = shop.cluster.kubeconfig(ADMIN, None)?;
-        let kubectl = format!("{} -n {NAMESPACE}", shop.cluster.kubectl_path().display());
-        Ok(format!(
+    pub fn look_around(&self) -> String {
+        let Self { controller, desk, prometheus, _neighbours: _, shop } = self;
+        format!(
             "Everything is kept until Ctrl-C. To look around:\n\
-             \x20 export KUBECONFIG={}\n\
-             \x20 {kubectl} get kubervisorservices,deployments,endpointslices\n\
-             \x20 {kubectl} get pods -L kubervisor/traffic,kubervisor/strategy\n\
-             \x20 {kubectl} get events.events.k8s.io --sort-by=.metadata.creationTimestamp\n\
-             \x20 {kubectl} label pod NAME kubervisor/traffic=no --overwrite\n\
+             \x20 {}\n\
+             \x20 kubectl kubervisor watch -A\n\
+             \x20 kubectl kubervisor explain POD -n {NAMESPACE}\n\
+             \x20 kubectl kubervisor dry-run cart -n front --off   # and it cuts a slow pod\n\
+             \x20 kubectl -n {NAMESPACE} get pods -L kubervisor/traffic,kubervisor/strategy\n\
+             \x20 kubectl -n {NAMESPACE} get kubervisorservices,deployments,endpointslices\n\
+             \x20 kubectl -n {NAMESPACE} get events.events.k8s.io --sort-by=.metadata.creationTimestamp\n\
+             \x20 kubectl -n {NAMESPACE} label pod POD kubervisor/traffic=no --overwrite\n\
              \x20 curl {}/metrics          # the controller\n\
              \x20 curl http://{}/metrics   # the pods\n\
              \x20 Prometheus: {}\n\
              \x20 the controller's log: {}",
-            kubeconfig.display(),
+            desk.exports().replace('\n', "\n  "),
             controller.url(),
             shop.metrics,
             prometheus.url(),
             controller.log().display(),
-        ))
+        )
     }
 }
 
