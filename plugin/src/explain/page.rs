@@ -31,7 +31,10 @@ fn measured(rule: &ExplainedBreaker, finding: &ExplainedFinding) -> Vec<String> 
 /// What it judges by, below the table: wider than a column should be.
 fn judged_by(rule: &ExplainedBreaker) -> String {
     let ExplainedBreaker { name, threshold, detector, range_seconds, .. } = rule;
-    format!("{name}: anomalous if {threshold} ({detector}), looks back {}", span(*range_seconds))
+    // An answer of a custom service is of now.
+    let back = Some(span(*range_seconds)).filter(|_| *range_seconds > 0.0);
+    let back = back.map(|back| format!(", looks back {back}")).unwrap_or_default();
+    format!("{name}: anomalous if {threshold} ({detector}){back}")
 }
 
 /// All of it. The first line is the answer.
@@ -199,14 +202,14 @@ impl Page {
             }
             table.push(row);
             let ExplainedBreaker { name, error, doubt, healthy, anomalous, unknown, .. } = rule;
-            notes.push(match (error, look.asked.get(name)) {
-                (Some(error), _) => format!("{}; {error}", judged_by(rule)),
-                (None, whom) => format!(
-                    "{}; asked of {}; healthy {healthy}, anomalous {anomalous}, unknown {unknown}",
-                    judged_by(rule),
-                    whom.map_or("nobody", String::as_str)
-                ),
-            });
+            let counts = format!("healthy {healthy}, anomalous {anomalous}, unknown {unknown}");
+            match (error, look.asked.get(name)) {
+                (Some(error), _) => notes.extend([judged_by(rule), format!("{name}: {error}")]),
+                (None, whom) => {
+                    let whom = whom.map_or("nobody", String::as_str);
+                    notes.push(format!("{}; asked of {whom}; {counts}", judged_by(rule)));
+                }
+            }
             notes.extend(self.reservations(name, finding));
             notes.extend(doubt.iter().map(|doubt| format!("{name}: {doubt}")));
         }
