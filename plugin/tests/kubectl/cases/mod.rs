@@ -1,5 +1,6 @@
 //! What people do.
 
+mod checked;
 mod explain;
 mod keys;
 mod look;
