@@ -1,6 +1,6 @@
 //! `watch`, at a terminal and without one.
 
-use localcluster::Terminal;
+use localcluster::{Fault, Rule, Terminal};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::LocalModes;
 use tokio::process::Child;
@@ -79,4 +79,33 @@ async fn without_a_terminal_it_prints_rows_and_what_fails_before_the_screen_is_a
     assert!(!ended.success());
     terminal.hears("does not exist", SOON).await.unwrap();
     assert!(!terminal.written().contains(ENTER_SCREEN), "{:?}", terminal.written());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_goes_away_is_told_while_what_was_known_stays_and_is_followed_again() {
+    let (shop, _source, _controller, _bad) = with_one_cut("screenaway").await;
+    let proxy = shop.proxy().await;
+    let admin = Person::admin(&shop);
+    let far = Person::with(&shop, &shop.cluster.kubeconfig("admin", Some(&proxy.url())).unwrap());
+    let mut terminal = opened();
+    let before = terminal.modes().unwrap();
+    let screen = far.sits_at(&terminal, &["watch"]);
+    terminal.shows("4/5 floor 1", SOON).await.unwrap();
+    let mut rows = far.starts(&["get", "-w"]);
+    rows.prints("pears").await;
+
+    let refused = proxy.inject(Rule::new(Fault::Drop));
+    let broken = proxy.inject(Rule::new(Fault::CutWatch));
+    terminal.shows("disconnected, trying again: ", SOON).await.unwrap();
+    terminal.shows("4/5 floor 1", SOON).await.unwrap();
+    admin.sees(&["hold", "pears", "--reason", "picking"]).await;
+    shop.becomes("Held", "True").await;
+    assert!(!terminal.screen().contains("Held for "), "{}", terminal.screen());
+    proxy.clear(broken);
+    proxy.clear(refused);
+    terminal.shows("Held for ", SOON).await.unwrap();
+    assert!(!terminal.screen().contains("disconnected"), "{}", terminal.screen());
+    rows.prints("Held").await;
+    terminal.press("q").unwrap();
+    leaves(screen, &terminal, before).await;
 }
