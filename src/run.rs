@@ -252,7 +252,7 @@ async fn config() -> anyhow::Result<Config> {
 fn client(mut config: Config) -> anyhow::Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(crate::cluster::CALL_TIMEOUT);
-    Client::try_from(config).context("the configuration of the cluster cannot be used")
+    crate::cluster::client::client(config).context("the configuration of the cluster cannot be used")
 }
 
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {

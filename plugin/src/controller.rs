@@ -8,6 +8,7 @@ use anyhow::Context;
 use kube::client::Body;
 use kube::{Client, Config};
 use kubervisor::api::{NotExplained, Unexplained};
+use kubervisor::cluster::client::client;
 use serde_json::Value;
 
 use crate::args::ControllerArgs;
@@ -64,7 +65,7 @@ impl Way {
         let mut config = Config::new(uri);
         config.default_retry = false;
         config.connect_timeout = Some(ANSWER_WITHIN);
-        let client = Client::try_from(config).with_context(|| format!("{url} makes no connection"))?;
+        let client = client(config).with_context(|| format!("{url} makes no connection"))?;
         Ok(Self { client, prefix: String::new(), place: url.clone(), args })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use kubervisor::cluster::client::client;
 
 use crate::args::Reach;
 use crate::fail::nearest;
@@ -46,7 +47,7 @@ impl Cluster {
             config.auth_info.impersonate_groups = Some(reach.as_groups.clone());
         }
         let namespace = reach.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config.clone()).context("the kubeconfig does not make a connection")?;
+        let client = client(config.clone()).context("the kubeconfig does not make a connection")?;
         let scope = (!reach.all_namespaces).then(|| namespace.clone());
         Ok(Self { client, scope, namespace, config })
     }

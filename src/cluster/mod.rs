@@ -1,5 +1,6 @@
 //! All that talks to Kubernetes.
 //!
+//! - **The wire**: `client` makes the connection for all of it.
 //! - **The view**: `watch` feeds the `cache`, whose contents are the `index`, as complete as its `lists`; `snapshot`
 //!   makes a Fleet of it, with our writes in flight from `assumed` laid over; `within` and `disruptions` see members as
 //!   rules of others do.
@@ -14,6 +15,7 @@ pub mod assumed;
 pub mod brake;
 pub mod budget;
 pub mod cache;
+pub mod client;
 mod conditions;
 pub mod crd;
 pub mod disruptions;
