@@ -201,8 +201,14 @@ impl Shop {
     pub async fn cut_are_within(&self, limit: Duration, names: &[&str]) {
         let are = || async {
             let cut = self.labelled("no").await;
-            let held = self.condition("Held").await;
-            Ok(if cut == names { Ok(()) } else { Err(format!("{cut:?} are; held: {held:?}")) })
+            if cut == names {
+                return Ok(Ok(()));
+            }
+            // It may be deleted, and its pods on their way back.
+            let resource = self.resources().get_opt(NAME).await.unwrap();
+            let conditions = resource.and_then(|resource| resource.status).map(|status| status.conditions);
+            let held = conditions.into_iter().flatten().find(|condition| condition.type_ == "Held");
+            Ok(Err(format!("{cut:?} are; held: {held:?}")))
         };
         localcluster::until(&format!("cut are {names:?}"), limit, are).await.unwrap();
     }
