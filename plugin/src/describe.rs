@@ -18,7 +18,7 @@ use crate::controller::Way;
 use crate::fail::Ask;
 use crate::get::nothing;
 use crate::objects::{find, name, namespace, pages, text};
-use crate::out::print;
+use crate::out::{print, say};
 use crate::reach::Cluster;
 use crate::rules::{Rule, rules};
 use crate::table::Table;
@@ -58,7 +58,7 @@ pub struct Beside {
 pub async fn run(cluster: &Cluster, args: &DescribeArgs) -> anyhow::Result<()> {
     let found = find(cluster, &args.names, None).await?;
     if found.objects.is_empty() && found.missing.is_empty() {
-        eprintln!("{}", nothing(cluster));
+        say(&nothing(cluster));
     }
     if !found.objects.is_empty() {
         let way = Way::to(cluster, &args.controller)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::age;
 use crate::args::{GetArgs, Output, Reach};
 use crate::objects::{as_list, find, name, namespace, strip, text};
-use crate::out::{formed, print};
+use crate::out::{formed, print, say};
 use crate::reach::Cluster;
 use crate::table::{Table, Widths};
 
@@ -95,7 +95,7 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
     let mut found = find(cluster, &args.names, args.selector.as_deref()).await?;
     match args.output {
         None | Some(Output::Wide) if found.objects.is_empty() && found.missing.is_empty() => {
-            eprintln!("{}", nothing(cluster));
+            say(&nothing(cluster));
         }
         None | Some(Output::Wide) => {
             let table = table(&found.objects, columns(cluster, args), Timestamp::now());
@@ -153,7 +153,7 @@ pub async fn original(reach: &Reach, only: Option<&str>) -> anyhow::Result<()> {
     let names: Vec<String> = only.map(str::to_owned).into_iter().collect();
     let found = find(&cluster, &names, None).await?;
     if found.objects.is_empty() {
-        eprintln!("{}", nothing(&cluster));
+        say(&nothing(&cluster));
         return Ok(());
     }
     print(&original_table(&found.objects).text(true))

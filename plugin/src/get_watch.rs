@@ -14,7 +14,7 @@ use crate::args::{GetArgs, Output};
 use crate::fail::{Ask, RESOURCE};
 use crate::get::{Columns, columns, names, nothing};
 use crate::objects::{kind, name, namespace, strip, text};
-use crate::out::{formed, print};
+use crate::out::{formed, print, say};
 use crate::reach::Cluster;
 use crate::table::{Table, Widths};
 
@@ -71,7 +71,7 @@ async fn follow(
             }
             Ok(Event::InitDone) => {
                 if first && list.is_empty() {
-                    eprintln!("{nothing}");
+                    say(nothing);
                 }
                 std::mem::take(&mut list)
             }
@@ -83,7 +83,7 @@ async fn follow(
                     return Err(said);
                 }
                 if !std::mem::replace(&mut troubled, true) {
-                    eprintln!("warning: {said:#}; trying again");
+                    say(&format!("warning: {said:#}; trying again"));
                 }
                 continue;
             }

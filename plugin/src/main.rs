@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // What the server says has kubectl's own beginning.
             let prefix = if plugin::fail::code(&error).is_some() { "" } else { "error: " };
-            eprintln!("{prefix}{error:#}");
+            plugin::out::say(&format!("{prefix}{error:#}"));
             ExitCode::FAILURE
         }
     }

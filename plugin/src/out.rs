@@ -17,6 +17,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Says it on standard error, beside what is printed. Nobody reading there is no failure.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Whether there is a terminal that can be drawn on.
 #[must_use]
 pub fn is_screen() -> bool {

@@ -21,6 +21,8 @@ const FILE_MAX: u64 = 64 * 1024 * 1024;
 const FILES_MAX: usize = 100_000;
 /// What kubectl reads in a folder.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+/// Brackets within brackets: more than any manifest has, and a YAML parser takes their square in time.
+const DEPTH_MAX: usize = 2_000;
 /// Words that YAML 1.1, which kubectl reads, takes for true or false.
 const BOOLEANS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
 
@@ -103,6 +105,10 @@ impl Reader<'_> {
             Ok(text) => text,
             Err(error) => return self.fault(Rule::Unreadable, name, 0, 0, &error.to_string()),
         };
+        if deeper(&text) {
+            let reason = format!("it has more than {DEPTH_MAX} brackets within each other");
+            return self.fault(Rule::Unreadable, name, 0, 0, &reason);
+        }
         let documents = documents(&text);
         if documents.is_empty() {
             return self.fault(Rule::Empty, name, 0, 0, "it holds no document");
@@ -208,6 +214,19 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// By the brackets alone, those in texts too: in those, too, most are closed.
+fn deeper(text: &str) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEPTH_MAX
+    })
 }
 
 /// One document of a file.
@@ -385,6 +404,16 @@ mod tests {
         assert_eq!(objects(&format!("{json}\n---\n{json}\n")), named(&[(1, 1, "a"), (2, 3, "a")]));
         let windows = format!("{}---\r\n{}", one("a"), one("b")).replace('\n', "\r\n");
         assert_eq!(objects(&windows).len(), 2);
+    }
+
+    #[test]
+    fn brackets_without_end_are_refused_before_they_cost_anything() {
+        for open in ["[", "{\"a\":"] {
+            let input = of(&format!("a: {}", open.repeat(1_000_000)));
+            assert_eq!((input.findings.len(), input.findings[0].rule), (1, Rule::Unreadable));
+            assert!(input.findings[0].reason.contains("brackets"), "{:?}", input.findings);
+        }
+        assert!(!deeper(&"[]{}".repeat(DEPTH_MAX)));
     }
 
     #[test]
