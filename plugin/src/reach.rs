@@ -1,9 +1,11 @@
 //! The way to the cluster: kubeconfig, context, namespace; and what to say where it ends.
 
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use kubervisor::cluster::client::client;
 
@@ -72,7 +74,10 @@ async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Co
                 .with_context(|| format!("{}: cannot be read as a kubeconfig", path.display()))?;
             Config::from_custom_kubeconfig(file, options).await
         }
-        None => Config::from_kubeconfig(options).await,
+        None => match found() {
+            Ok(file) => Config::from_custom_kubeconfig(file, options).await,
+            Err(error) => Err(error),
+        },
     };
     match read {
         Ok(config) => Ok(config),
@@ -84,12 +89,36 @@ async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Co
     }
 }
 
+/// What KUBECONFIG lists, or else the file in the home folder.
+fn found() -> Result<Kubeconfig, KubeconfigError> {
+    let listed = std::env::var_os("KUBECONFIG").map(|paths| listed(&paths)).transpose()?.flatten();
+    listed.map_or_else(Kubeconfig::read, Ok)
+}
+
+/// As kubectl merges them: a file that is not there is none, and a context without a name is not chosen. `None`: no
+/// file is there.
+fn listed(paths: &OsStr) -> Result<Option<Kubeconfig>, KubeconfigError> {
+    let mut all: Option<Kubeconfig> = None;
+    for path in std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()) {
+        let mut file = match Kubeconfig::read_from(&path) {
+            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        file.current_context = file.current_context.filter(|context| !context.is_empty());
+        all = Some(match all {
+            Some(first) => first.merge(file)?,
+            None => file,
+        });
+    }
+    Ok(all)
+}
+
 /// Of a context that is not there: kubectl's sentence, with the one that may be meant.
 fn unusable(error: &str, reach: &Reach) -> String {
     let see = "see `kubectl config get-contexts`, or name another --kubeconfig or --context";
     let read = match &reach.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
+        None => found(),
     };
     let contexts: Vec<_> = read.map(|file| file.contexts).unwrap_or_default();
     match &reach.context {
@@ -99,5 +128,26 @@ fn unusable(error: &str, reach: &Reach) -> String {
             format!("context {wanted:?} does not exist: {meant}{see}")
         }
         _ => format!("the kubeconfig leads to no cluster ({error}): {see}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_not_there_and_contexts_without_a_name_are_passed_over_in_a_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        write("unset", "current-context: \"\"\nclusters: []\n");
+        write("orchard", "current-context: orchard\n");
+        write("meadow", "current-context: meadow\n");
+        write("torn", "clusters: [\n");
+        let read = |names: &[&str]| listed(&std::env::join_paths(names.iter().map(|name| at(name))).unwrap());
+        let all = read(&["gone", "unset", "orchard", "gone too", "meadow"]).unwrap().unwrap();
+        assert_eq!(all.current_context.as_deref(), Some("orchard"));
+        assert!(read(&["gone"]).unwrap().is_none());
+        assert!(read(&["orchard", "torn"]).is_err(), "one that is there and broken is not passed over");
     }
 }
