@@ -55,14 +55,15 @@ impl TryArgs {
 pub async fn hold(cluster: &Cluster, args: &HoldArgs) -> anyhow::Result<()> {
     let until = args.lasts.map(jiff::SignedDuration::try_from).transpose()?;
     let until = until.map(|lasts| Timestamp::now().checked_add(lasts)).transpose()?.map(stamp);
-    let edit = |object: &Value| Ok(held(object, &args.reason, until.as_deref()));
+    let edit = |object: &Value| Ok(held(object, &args.reason, until.as_deref(), Timestamp::now()));
     change(cluster, &args.name, &args.only_try, edit).await
 }
 
-/// One hold for each reason: said again, it lasts as said last.
-fn held(object: &Value, reason: &str, until: Option<&str>) -> Edit {
+/// One hold for each reason: said again, it lasts as said last. Those that are over make room: there may be sixteen.
+fn held(object: &Value, reason: &str, until: Option<&str>, now: Timestamp) -> Edit {
     let mut holds = holds(object);
-    holds.retain(|hold| text(hold, "/reason") != reason);
+    let over = |hold: &Value| text(hold, "/until").parse::<Timestamp>().is_ok_and(|until| until < now);
+    holds.retain(|hold| text(hold, "/reason") != reason && !over(hold));
     let mut hold = json!({"reason": reason});
     let mut lasts = "until it is taken back".to_owned();
     if let Some(until) = until {
@@ -226,7 +227,7 @@ fn keeper(object: &Value) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::objects;
+    use crate::testing::{now, objects};
 
     fn reasons(patch: Option<&Value>) -> Vec<String> {
         let holds = patch.unwrap().pointer("/spec/holds").and_then(Value::as_array).cloned();
@@ -236,11 +237,14 @@ mod tests {
     #[test]
     fn a_hold_leaves_those_of_others_and_takes_the_place_of_its_own_reason() {
         let object = &objects()[0];
-        let other = held(object, "storm, Grace", None);
+        let (during, after) = (now(), "2027-03-01T12:00:00Z".parse().unwrap());
+        let other = held(object, "storm, Grace", None, during);
         assert_eq!(reasons(other.patch.as_ref()), ["migration, Ada", "storm, Grace"]);
-        let longer = held(object, "migration, Ada", Some("2026-03-02T00:00:00Z"));
+        let longer = held(object, "migration, Ada", Some("2026-03-02T00:00:00Z"), during);
         assert_eq!(reasons(longer.patch.as_ref()), ["migration, Ada"]);
         assert_eq!(longer.patch.unwrap()["spec"]["holds"][0]["until"], "2026-03-02T00:00:00Z");
+        let later = held(object, "storm, Grace", None, after);
+        assert_eq!(reasons(later.patch.as_ref()), ["storm, Grace"], "one that is over makes room");
     }
 
     #[test]
