@@ -23,6 +23,7 @@ use crate::objects::name;
 use crate::out::print;
 use crate::reach::Cluster;
 use crate::steer::FIELD_MANAGER;
+use crate::templates::Later;
 
 /// Rounds in which labels are written: pods that change at that moment come again.
 const ROUNDS: usize = 5;
@@ -41,13 +42,20 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
              do it yourself"
         );
     }
-    ground.view()?;
+    ground.say_which()?;
+    let selector = ground.view()?.selector;
+    let later = Later::of(cluster, &ground, &selector, &args.controller).await;
+    let namespace = &ground.hole.namespace;
     if ground.hole.turned() {
+        warn(later.warning(namespace, service));
         return print(&format!(
             "service/{service} holds the key already: kubervisor/traffic=yes is in its selector\n"
         ));
     }
     let policy = ground.policy()?;
+    if let Some(why) = later.refusal(namespace, service).filter(|_| !args.force) {
+        bail!(why);
+    }
     let labelled = if args.label { label(cluster, &ground, &args.only_try).await? } else { Vec::new() };
     let view = ground.view()?;
     let least = policy.as_ref().map_or(1, |parsed| floor(&parsed.policy, view.fleet.size()));
@@ -64,7 +72,14 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
     writer.add(&ground.hole, None).await.map_err(|error| ground.failed(SERVICES, service, error))?;
     let tried = args.only_try.mark();
     print(&format!("service/{service} activated{tried}: its selector holds kubervisor/traffic=yes\n"))?;
+    warn(later.warning(namespace, service));
     print(&next(&ground, policy.map(|parsed| parsed.policy.mode)))
+}
+
+fn warn(warning: Option<String>) {
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// Gives every member that has no label the value yes. Returns whom.

@@ -211,14 +211,17 @@ pub enum DryRun {
 /// `activate`
 #[derive(Debug, Clone, Args)]
 pub struct ActivateArgs {
-    /// KubervisorService, or a Service.
+    /// KubervisorService, or a Service. Where both have the name: kubervisorservice/NAME or service/NAME.
     pub name: String,
     /// Give members without the traffic label the value yes first.
     #[arg(long)]
     pub label: bool,
-    /// Also where pods would lose their traffic.
+    /// Also where pods would lose their traffic, now or when they are born.
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
+    pub controller: ControllerArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
     pub only_try: TryArgs,
@@ -227,7 +230,7 @@ pub struct ActivateArgs {
 /// `deactivate`
 #[derive(Debug, Clone, Args)]
 pub struct DeactivateArgs {
-    /// KubervisorService, or a Service.
+    /// KubervisorService, or a Service. Where both have the name: kubervisorservice/NAME or service/NAME.
     pub name: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]

@@ -39,6 +39,7 @@ pub async fn run(cluster: &Cluster, args: &DeactivateArgs) -> anyhow::Result<()>
              set selectorManagement to Manual, and it takes the key out and gives the pods back by itself"
         );
     }
+    ground.say_which()?;
     let view = ground.view()?;
     let up = |member: &&Member| member.ready && !member.terminating;
     let (now, after) = (view.fleet.count(Member::serving), view.fleet.count(|member| up(&member)));

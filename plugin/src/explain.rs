@@ -96,8 +96,10 @@ async fn governor(cluster: &Cluster, pod: &Value) -> anyhow::Result<String> {
     let born = |object: &&Value| {
         ["/metadata/creationTimestamp", "/metadata/uid"].map(|pointer| text(object, pointer).to_owned())
     };
-    let oldest = all.iter().min_by_key(born).ok_or_else(|| nobody(cluster, pod))?;
-    Ok(name(oldest).to_owned())
+    match all.iter().min_by_key(born) {
+        Some(oldest) => Ok(name(oldest).to_owned()),
+        None => Err(nobody(cluster, pod).await),
+    }
 }
 
 #[cfg(test)]

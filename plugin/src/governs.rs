@@ -13,11 +13,8 @@ use crate::reach::Cluster;
 /// # Errors
 /// The server's refusal.
 pub async fn governors(cluster: &Cluster, pod: &Value) -> anyhow::Result<Vec<Value>> {
-    let namespace = Some(cluster.namespace.as_str());
-    let ask = Ask { verb: "list", resource: "services", name: "", namespace };
-    let path = format!("/api/v1/namespaces/{}/services", cluster.namespace);
-    let all = list(&cluster.client, namespace, None).await?;
-    let services = pages(&cluster.client, ask, &path, ListParams::default()).await?;
+    let all = list(&cluster.client, Some(&cluster.namespace), None).await?;
+    let services = services(cluster).await?;
     let selects = |object: &Value| {
         let named = text(object, "/spec/service");
         services.iter().any(|service| name(service) == named && selects(service, pod))
@@ -25,13 +22,42 @@ pub async fn governors(cluster: &Cluster, pod: &Value) -> anyhow::Result<Vec<Val
     Ok(all.into_iter().filter(|object| selects(object)).collect())
 }
 
-/// What is said of a pod that none governs.
-pub fn nobody(cluster: &Cluster, pod: &Value) -> anyhow::Error {
+async fn services(cluster: &Cluster) -> anyhow::Result<Vec<Value>> {
+    let namespace = Some(cluster.namespace.as_str());
+    let ask = Ask { verb: "list", resource: "services", name: "", namespace };
+    let path = format!("/api/v1/namespaces/{}/services", cluster.namespace);
+    pages(&cluster.client, ask, &path, ListParams::default()).await
+}
+
+/// What is said of a pod that none governs: also where a Service with the key leaves it in the dark.
+pub async fn nobody(cluster: &Cluster, pod: &Value) -> anyhow::Error {
+    // Only to say more: without an answer the first half is told.
+    let services = services(cluster).await.unwrap_or_default();
     anyhow::anyhow!(
-        "no KubervisorService in namespace {:?} governs pod {}: none names a Service that selects it",
+        "no KubervisorService in namespace {:?} governs pod {}: none names a Service that selects it{}",
         cluster.namespace,
-        name(pod)
+        name(pod),
+        dark(&services, pod).unwrap_or_default()
     )
+}
+
+/// Services that would reach the pod if it had the label, and how it gets traffic again.
+fn dark(services: &[Value], pod: &Value) -> Option<String> {
+    let label = pod["metadata"]["labels"][key::TRAFFIC].as_str();
+    let shut = |service: &&Value| {
+        let wanted = service["spec"]["selector"][key::TRAFFIC].as_str();
+        wanted == Some(key::YES) && label != wanted && selects(service, pod)
+    };
+    let shut: Vec<_> = services.iter().filter(shut).map(name).collect();
+    let first = shut.first()?;
+    let has = label.map(|label| format!(", which is {label:?} on it")).unwrap_or_default();
+    Some(format!(
+        "; Service {} does not reach it for want of the label {}=yes{has}: `kubectl kubervisor restore {}` gives it the \
+         label, `kubectl kubervisor deactivate service/{first}` opens the Service to all its pods",
+        shut.join(", "),
+        key::TRAFFIC,
+        name(pod)
+    ))
 }
 
 fn selects(service: &Value, pod: &Value) -> bool {
@@ -56,5 +82,29 @@ mod tests {
         assert!(!selects(&service(json!({"app": "plum"})), &cut));
         assert!(!selects(&service(json!({"kubervisor/traffic": "yes"})), &cut));
         assert!(!selects(&json!({"spec": {}}), &cut));
+    }
+
+    #[test]
+    fn a_pod_that_only_the_key_keeps_out_is_told_which_service_and_what_to_do() {
+        let service =
+            |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"selector": selector}});
+        let gated = json!({"app": "pear", "kubervisor/traffic": "yes"});
+        let services = [
+            service("juice", gated),
+            service("open", json!({"app": "pear"})),
+            service("plums", json!({"app": "plum", "kubervisor/traffic": "yes"})),
+        ];
+        let pod = |labels: Value| json!({"metadata": {"name": "pear-0", "labels": labels}});
+        let said = dark(&services, &pod(json!({"app": "pear"}))).unwrap();
+        assert!(
+            said.starts_with(
+                "; Service juice does not reach it for want of the label kubervisor/traffic=yes:"
+            )
+        );
+        assert!(said.contains("restore pear-0`") && said.contains("deactivate service/juice`"), "{said}");
+        let said = dark(&services, &pod(json!({"app": "pear", "kubervisor/traffic": "no"}))).unwrap();
+        assert!(said.contains("which is \"no\" on it"), "{said}");
+        assert_eq!(dark(&services, &pod(json!({"app": "pear", "kubervisor/traffic": "yes"}))), None);
+        assert_eq!(dark(&services[1..2], &pod(json!({"app": "pear"}))), None);
     }
 }

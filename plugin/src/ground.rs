@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::fail::{Ask, Refused, code, unknown};
+use crate::fail::{Ask, RESOURCE, Refused, code, unknown};
 use crate::objects::{list, name, pages, text};
+use crate::out::print;
 use crate::reach::Cluster;
 use crate::rules::parsed;
 
@@ -44,31 +45,48 @@ pub struct Ground<'a> {
     pub governor: Option<Value>,
     /// Names of those of the namespace that name another Service.
     pub others: Vec<String>,
+    /// What else bears the name, and how to say that.
+    twin: Option<String>,
+}
+
+/// What a name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A KubervisorService, or else a Service.
+    Either,
+    Governor,
+    Service,
 }
 
 impl<'a> Ground<'a> {
-    /// Finds what `wanted` means: a KubervisorService, or else a Service.
+    /// Finds what `wanted` means: a KubervisorService, or else a Service; `KIND/NAME` says which.
     ///
     /// # Errors
     /// The server's refusal, or a sentence on a name that is not there.
     pub async fn of(cluster: &'a Cluster, wanted: &str) -> anyhow::Result<Self> {
         let namespace = cluster.namespace.as_str();
         cluster.single()?;
+        let (kind, wanted) = kind(wanted)?;
         let governors = match list(&cluster.client, Some(namespace), None).await {
             // The kind is not served: its pods and keys may be there all the same.
             Err(error) if code(&error) == Some(404) => Vec::new(),
             governors => governors?,
         };
         let services: Vec<SlimService> = everything(cluster, SERVICES).await?;
-        let service = match governors.iter().find(|object| name(object) == wanted) {
-            Some(governor) => text(governor, "/spec/service"),
-            None => wanted,
-        };
+        let service = service(kind, wanted, &governors)?;
         let Some(found) = services.iter().find(|s| s.metadata.name == service) else {
             let known = services.iter().map(|s| s.metadata.name.as_str()).chain(governors.iter().map(name));
             return Err(Refused::not_found(unknown(SERVICES, service, known)).into());
         };
         let hole = Keyhole::of(found);
+        let twin = kind == Kind::Either && service != wanted;
+        let twin = twin && services.iter().any(|s| s.metadata.name == wanted);
+        let twin = twin.then(|| {
+            format!(
+                "KubervisorService {wanted:?} is meant, whose Service is {service:?}; for the Service {wanted:?} say \
+                 service/{wanted}\n"
+            )
+        });
         let (own, others): (Vec<_>, Vec<_>) =
             governors.iter().partition(|object| text(object, "/spec/service") == service);
         let born = |object: &&&Value| {
@@ -88,9 +106,17 @@ impl<'a> Ground<'a> {
         let created = Timestamp::UNIX_EPOCH;
         let of = Governor { name, service, created, labels: false, manages: false, changed };
         cache.govern(namespace, NOBODY, of);
-        let ground = Self { cluster, cache, hole, governor, others };
+        let ground = Self { cluster, cache, hole, governor, others, twin };
         ground.look_again().await?;
         Ok(ground)
+    }
+
+    /// A line, where the name alone could mean another Service.
+    ///
+    /// # Errors
+    /// Nobody reads.
+    pub fn say_which(&self) -> anyhow::Result<()> {
+        self.twin.as_deref().map_or(Ok(()), print)
     }
 
     /// Takes a new list of the pods.
@@ -159,6 +185,33 @@ impl<'a> Ground<'a> {
     }
 }
 
+/// Kind and name, as kubectl writes them.
+fn kind(wanted: &str) -> anyhow::Result<(Kind, &str)> {
+    let Some((kind, name)) = wanted.split_once('/') else { return Ok((Kind::Either, wanted)) };
+    let kind = match kind.to_lowercase().as_str() {
+        "service" | "services" | "svc" => Kind::Service,
+        "kubervisorservice"
+        | "kubervisorservices"
+        | "kvs"
+        | "kubervisorservice.kubervisor.k8s.io"
+        | RESOURCE => Kind::Governor,
+        _ => bail!("{wanted:?} names no Service: write service/NAME or kubervisorservice/NAME"),
+    };
+    Ok((kind, name))
+}
+
+/// The name of the Service that is meant.
+fn service<'a>(kind: Kind, wanted: &'a str, governors: &'a [Value]) -> anyhow::Result<&'a str> {
+    let governor = governors.iter().find(|object| name(object) == wanted);
+    match (kind, governor) {
+        (Kind::Either | Kind::Governor, Some(governor)) => Ok(text(governor, "/spec/service")),
+        (Kind::Either, None) | (Kind::Service, _) => Ok(wanted),
+        (Kind::Governor, None) => {
+            Err(Refused::not_found(unknown(RESOURCE, wanted, governors.iter().map(name))).into())
+        }
+    }
+}
+
 /// Every object of a core kind in the namespace.
 async fn everything<T: DeserializeOwned>(cluster: &Cluster, resource: &str) -> anyhow::Result<Vec<T>> {
     let namespace = cluster.namespace.as_str();
@@ -175,5 +228,31 @@ pub fn named(names: &[Arc<str>]) -> String {
     match names.len().checked_sub(NAMED_MAX) {
         None | Some(0) => first.join(", "),
         Some(more) => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_name_means_a_kubervisorservice_before_a_service_and_a_kind_before_it_decides() {
+        let all = [json!({"metadata": {"name": "pick"}, "spec": {"service": "pears"}})];
+        let meant = |wanted: &str| {
+            let (kind, name) = kind(wanted)?;
+            service(kind, name, &all).map(str::to_owned)
+        };
+        for wanted in
+            ["pick", "kvs/pick", "kubervisorservice/pick", "kubervisorservices.kubervisor.k8s.io/pick"]
+        {
+            assert_eq!(meant(wanted).unwrap(), "pears", "{wanted}");
+        }
+        for wanted in ["service/pick", "svc/pick", "Services/pick"] {
+            assert_eq!(meant(wanted).unwrap(), "pick", "{wanted}");
+        }
+        assert_eq!(meant("plums").unwrap(), "plums");
+        assert!(meant("kvs/pikc").unwrap_err().to_string().contains("did you mean \"pick\"?"));
+        assert!(meant("pod/pick").unwrap_err().to_string().contains("service/NAME"));
     }
 }

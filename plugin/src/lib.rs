@@ -8,7 +8,7 @@
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   screen   the live screen
 //!   steer, freeze, pods (governs), release   verbs that steer
-//!   activate, deactivate (ground)   the key in a Service's selector
+//!   activate (templates), deactivate (ground)   the key in a Service's selector
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //!   check    manifests -> findings; no cluster
 //! ```
@@ -42,6 +42,7 @@ pub mod rules;
 pub mod screen;
 pub mod steer;
 pub mod table;
+pub mod templates;
 #[cfg(test)]
 mod testing;
 pub mod values;

@@ -89,7 +89,7 @@ async fn governor(cluster: &Cluster, pod: &Value) -> anyhow::Result<Value> {
     let mut all = governors(cluster, pod).await?;
     match all.len() {
         1 => Ok(all.remove(0)),
-        0 => Err(nobody(cluster, pod)),
+        0 => Err(nobody(cluster, pod).await),
         _ => anyhow::bail!(
             "several KubervisorServices govern pod {} ({}), so none of them cuts: let only one select it",
             name(pod),

@@ -127,8 +127,122 @@ async fn a_missing_right_is_named_with_what_it_is_for() {
     assert!(refused.contains("it takes the right to patch services \"pears\" in namespace"), "{refused}");
     assert_eq!(shop.labelled("yes").await.len(), 2, "it was allowed to label");
     assert_eq!(shop.selector().await, json!({"app": "pears"}));
+    rules[1]["verbs"] = json!(["get", "list", "patch"]);
+    shop.allow(&account, &rules).await;
+    eventually("it may", SOON, || async { person.runs(&["activate", "pears"]).await.ok }).await;
+    let done = person.runs(&["activate", "pears"]).await;
+    assert!(done.ok && done.err.starts_with("warning: it is not known whether pods born later"), "{done:?}");
+    assert!(done.err.contains("list replicasets, statefulsets and daemonsets"), "{done:?}");
     rules.truncate(1);
     shop.allow(&account, &rules).await;
     let refused = person.is_refused(&["deactivate", "pears"]).await;
     assert!(refused.contains("it takes the right to list services in namespace"), "{refused}");
+}
+
+/// Three pods of a Deployment behind a Service without the key; neither they nor the template have the label.
+async fn bare_template(prefix: &str) -> (Shop, Person, String) {
+    let shop = Shop::open(prefix, 0).await;
+    shop.select(&json!({"app": "pears"})).await;
+    let admin = Person::admin(&shop);
+    let bare = r#"{"spec":{"replicas":3,"template":{"metadata":{"labels":{"app":"pears","kubervisor/traffic":null}}}}}"#;
+    kubectl(&admin, &["patch", "deployment", "pears", "--type=merge", "-p", bare]).await;
+    shop.serves(3).await;
+    let place = format!("--controller-namespace={}", shop.namespace);
+    (shop, admin, place)
+}
+
+async fn kubectl(admin: &Person, words: &[&str]) {
+    let said = admin.kubectl(words).await;
+    assert!(said.ok, "{words:?}: {said:?}");
+}
+
+async fn roll(admin: &Person) {
+    kubectl(admin, &["rollout", "restart", "deployment", "pears"]).await;
+    kubectl(admin, &["rollout", "status", "deployment", "pears", "--timeout=60s"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_whose_pods_nobody_would_label_is_refused_and_its_cure_outlasts_a_rollout() {
+    let (shop, admin, place) = bare_template("next-rollout").await;
+    let refused = admin.is_refused(&["activate", "pears", "--label", &place]).await;
+    assert!(refused.contains("Deployment pears lacks the label"), "{refused}");
+    assert!(refused.contains("no controller acts") && refused.contains("--force"), "{refused}");
+    assert!(shop.labelled("yes").await.is_empty(), "nothing is written before it is known to be right");
+    assert_eq!(shop.selector().await, json!({"app": "pears"}));
+    let cure = refused.split('`').nth(1).unwrap();
+    let words: Vec<_> = cure.split(' ').skip(1).map(|word| word.trim_matches('\'')).collect();
+    kubectl(&admin, &words).await;
+    kubectl(&admin, &["rollout", "status", "deployment", "pears", "--timeout=60s"]).await;
+    eventually("no pod is left of the former template", SOON, || async { shop.pods().await.len() == 3 })
+        .await;
+    let done = admin.runs(&["activate", "pears", &place]).await;
+    assert!(done.ok && !done.err.contains("warning"), "{done:?}");
+    let (observer, start) = observe(&shop, 3).await;
+    roll(&admin).await;
+    shop.serves(3).await;
+    assert!(observer.lowest_since(start) > 0, "while it rolled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_born_dark_by_force_is_explained_and_deactivating_gives_it_back() {
+    let (shop, admin, place) = bare_template("born-dark").await;
+    let done = admin.runs(&["activate", "pears", "--label", "--force", &place]).await;
+    assert!(done.ok && done.err.contains("warning: the pod template of Deployment pears lacks"), "{done:?}");
+    roll(&admin).await;
+    shop.serves(0).await;
+    let born = shop.names().await[0].clone();
+    let told = admin.is_refused(&["explain", &born, &place]).await;
+    assert!(told.contains("Service pears does not reach it for want of the label"), "{told}");
+    assert!(told.contains("deactivate service/pears"), "{told}");
+    assert!(admin.runs(&["activate", "pears", &place]).await.err.contains("warning: the pod template"));
+    admin.sees(&["restore", &born, &place]).await;
+    shop.serves(1).await;
+    admin.sees(&["deactivate", "service/pears"]).await;
+    shop.serves(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_labels_makes_the_refusal_a_warning() {
+    let (shop, admin, place) = bare_template("labels-later").await;
+    let controller = Controller::ready(&shop.controller()).await;
+    let refused = admin.is_refused(&["activate", "pears", "--label", &place]).await;
+    assert!(refused.contains("no KubervisorService gives it this Service"), "{refused}");
+    let source = FakeSource::start(&shop.namespace).await;
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    shop.becomes("LabelsComplete", "True").await;
+    let done = admin.runs(&["activate", "pears", "--label", &place]).await;
+    assert!(done.ok, "{done:?}");
+    assert!(
+        done.err.contains("warning: the pod template of Deployment pears lacks the label")
+            && done.err.contains("while none acts"),
+        "{done:?}"
+    );
+    roll(&admin).await;
+    shop.serves(3).await;
+    controller.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_kubervisorservice_and_a_service_of_one_name_it_is_said_which_is_taken() {
+    let (shop, admin) = open("twins", 2).await;
+    shop.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "plums"},
+        "spec": {"selector": {"app": "plums"}, "ports": [{"port": 80}]},
+    }));
+    let breaker = json!({"name": "named", "customService": "judge.shop:80/bad"});
+    shop.govern(json!({"service": "plums", "breakers": [breaker]})).await;
+    let tries = |name: &'static str| {
+        let admin = &admin;
+        async move { admin.sees(&["deactivate", name, "--dry-run=server"]).await }
+    };
+    let either = tries("pears").await;
+    assert!(
+        either.starts_with("KubervisorService \"pears\" is meant, whose Service is \"plums\""),
+        "{either}"
+    );
+    assert!(either.contains("say service/pears\nservice/plums: 0 endpoints"), "{either}");
+    assert!(tries("kvs/pears").await.starts_with("service/plums: "));
+    assert!(tries("svc/pears").await.starts_with("service/pears: 2 endpoints"));
+    let refused = admin.is_refused(&["activate", "pod/pears"]).await;
+    assert!(refused.contains("service/NAME or kubervisorservice/NAME"), "{refused}");
 }
