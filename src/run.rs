@@ -290,7 +290,11 @@ pub async fn release(args: ReleaseArgs) -> anyhow::Result<()> {
     install_crypto();
     let config = config().await?;
     let client = client(config.clone())?;
-    release_as(&args, &config, &client).await
+    release_as(&args, &config, &client).await?;
+    tracing::info!(
+        "every pod is given back; stop the controller now, if one runs: one that goes on cuts again"
+    );
+    Ok(())
 }
 
 /// The same for whoever has a client already, which must not retry by itself.
@@ -314,4 +318,5 @@ pub async fn release_as(args: &ReleaseArgs, config: &Config, client: &Client) ->
     // Not given up: a controller that is on its way out must not act once more before it is gone.
     campaign.end(false, Instant::now() + LAST_WORD).await;
     released
+        .map_err(|error| anyhow!("{error:#}; stop the controller, if one runs: one that goes on cuts again"))
 }

@@ -30,8 +30,8 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
     let api = api(cluster);
     let mut config = watcher::Config::default();
     if let Some(wanted) = args.names.first() {
-        crate::objects::one(cluster, wanted).await?;
-        config = config.fields(&format!("metadata.name={wanted}"));
+        let found = crate::objects::one(cluster, wanted).await?;
+        config = config.fields(&format!("metadata.name={}", crate::objects::name(&found)));
     }
     if let Some(selector) = &args.selector {
         config = config.labels(selector);

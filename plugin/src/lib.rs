@@ -7,7 +7,7 @@
 //!   controller   the controller's own pages;  values   what breakers measured last, from there
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   screen   the live screen
-//!   steer, freeze, pods (governs), release   verbs that steer
+//!   steer, freeze, pods (asked, governs), release   verbs that steer
 //!   activate (templates), deactivate (ground)   the key in a Service's selector
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
 //!   check    manifests -> findings; no cluster
@@ -19,6 +19,7 @@
 pub mod activate;
 pub mod age;
 pub mod args;
+pub mod asked;
 pub mod bar;
 pub mod check;
 pub mod complete;

@@ -9,6 +9,17 @@ use serde_json::{Value, json};
 use crate::fail::{Ask, RESOURCE, Refused, code, unknown};
 use crate::reach::Cluster;
 
+/// Kinds that may stand before the name of one.
+const KINDS: [&str; 6] = [
+    "kubervisorservice",
+    "kubervisorservices",
+    "kvs",
+    "rdc",
+    "kubervisorservice.kubervisor.k8s.io",
+    "kubervisorservices.kubervisor.k8s.io",
+];
+/// Of a name, by the API server's own rule.
+const NAME_MAX: usize = 253;
 /// Objects asked for at a time, as kubectl does.
 const PAGE: u32 = 500;
 
@@ -92,9 +103,9 @@ pub async fn pages(
 /// The server's refusal; for a name that is not there, with the one that may be meant.
 pub async fn one(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
     cluster.single()?;
+    let wanted = bare_name(wanted)?;
     let namespace = Some(cluster.namespace.as_str());
     let ask = Ask { verb: "get", resource: RESOURCE, name: wanted, namespace };
-    // A name goes into a path.
     let request = Request::new(path(namespace)).get(wanted, &kube::api::GetParams::default())?;
     match ask.of(cluster.client.request(request)).await {
         Err(error) if code(&error) == Some(404) && !error.to_string().contains("not installed") => {
@@ -104,6 +115,37 @@ pub async fn one(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
         }
         answer => answer,
     }
+}
+
+/// The name in `NAME` or `KIND/NAME`, as `kubectl get -o name` prints it. Names go into paths: one with a slash would
+/// write to another place than it says.
+///
+/// # Errors
+/// It is no name.
+pub fn bare<'a>(given: &'a str, kinds: &[&str]) -> anyhow::Result<&'a str> {
+    let name = match given.split_once('/') {
+        Some((kind, name)) if kinds.iter().any(|known| kind.eq_ignore_ascii_case(known)) => name,
+        _ => given,
+    };
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    anyhow::ensure!(
+        name.starts_with(inner)
+            && name.ends_with(inner)
+            && name.chars().all(|c| inner(c) || c == '-' || c == '.')
+            && name.len() <= NAME_MAX,
+        "{given:?} is not the name of a {}: one has small letters, digits, '-' and '.' only, and begins and ends with a \
+         letter or a digit",
+        kinds.first().copied().unwrap_or_default()
+    );
+    Ok(name)
+}
+
+/// The same, of a KubervisorService.
+///
+/// # Errors
+/// It is no name.
+pub fn bare_name(given: &str) -> anyhow::Result<&str> {
+    bare(given, &KINDS)
 }
 
 /// What was found, and a sentence for each name that was not.
@@ -140,13 +182,14 @@ pub async fn find(cluster: &Cluster, names: &[String], selector: Option<&str>) -
     if let [wanted] = names {
         return Ok(Found { objects: vec![one(cluster, wanted).await?], missing: Vec::new() });
     }
+    let names: Vec<_> = names.iter().map(|given| bare_name(given)).collect::<anyhow::Result<_>>()?;
     let all = list(&cluster.client, scope, selector).await?;
     if names.is_empty() {
         return Ok(Found { objects: all, missing: Vec::new() });
     }
     let missing = names.iter().filter(|wanted| !all.iter().any(|object| name(object) == **wanted));
     let missing = missing.map(|wanted| unknown(RESOURCE, wanted, all.iter().map(name))).collect();
-    let of = |wanted: &String| all.iter().find(|object| name(object) == wanted).cloned();
+    let of = |wanted: &&str| all.iter().find(|object| name(object) == *wanted).cloned();
     Ok(Found { objects: names.iter().filter_map(of).collect(), missing })
 }
 
@@ -161,4 +204,42 @@ pub fn strip(object: &mut Value) {
 #[must_use]
 pub fn as_list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_stand_behind_its_kind_and_what_leads_elsewhere_is_none() {
+        for given in
+            ["web", "kvs/web", "KubervisorService/web", "kubervisorservice.kubervisor.k8s.io/web", "rdc/web"]
+        {
+            assert_eq!(bare_name(given).unwrap(), "web", "{given}");
+        }
+        assert_eq!(bare("pods/web-0.a", &["pod", "pods"]).unwrap(), "web-0.a");
+        let long = "a".repeat(NAME_MAX + 1);
+        for given in [
+            "",
+            "kvs/",
+            "web/status",
+            "kvs/web/status",
+            "pod/web",
+            "a b",
+            "..",
+            "web?x=y",
+            "web%2fstatus",
+            "Web",
+            &long,
+        ] {
+            let refused = bare_name(given).unwrap_err().to_string();
+            assert!(refused.contains("is not the name of a kubervisorservice"), "{refused}");
+        }
+        assert!(
+            bare("web/log", &["pod"])
+                .unwrap_err()
+                .to_string()
+                .starts_with("\"web/log\" is not the name of a pod")
+        );
+    }
 }

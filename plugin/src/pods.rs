@@ -8,20 +8,23 @@ use kube::Api;
 use kube::api::{GetParams, ListParams, Patch, Request};
 use kubervisor::api::{TrafficLabel, key, restore_patch};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::timeout;
 
-use crate::args::{OverrideArgs, PodArgs, TryArgs, Word};
+use crate::args::{ControllerArgs, OverrideArgs, PodArgs, TryArgs, Word};
+use crate::asked::{Asked, DONE_WITHIN, Ended, Stop, Taken, theirs};
+use crate::controller::{Heard, Way};
 use crate::fail::{Ask, Refused, code, unknown};
 use crate::freeze::{Holder, holder};
 use crate::governs::{governors, nobody};
-use crate::objects::{name, text};
+use crate::objects::{bare, name, text};
 use crate::out::print;
 use crate::reach::Cluster;
+use crate::words::plain;
 
-/// A controller does at once what it may do; longer than that, something forbids it.
-const DONE_WITHIN: Duration = Duration::from_secs(30);
-/// Pause between two looks at the pod.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Kinds that may stand before a pod's name.
+const KINDS: [&str; 3] = ["pod", "pods", "po"];
+/// A controller that is there says within that whether it looks after a pod.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 impl Word {
     /// As it stands on the pod.
@@ -41,7 +44,7 @@ impl Word {
 /// Nobody would carry it out, or nobody has yet.
 pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
     let pod = get(cluster, &args.pod).await?;
-    let pod_name = &args.pod;
+    let pod_name = name(&pod);
     anyhow::ensure!(
         text(&pod, "/metadata/deletionTimestamp").is_empty(),
         "pod {pod_name} is going away already"
@@ -73,15 +76,58 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         cluster.namespace
     );
     let back = format!("To take the word back: kubectl kubervisor restore {pod_name}");
+    let mut stop = Stop::heard()?;
     say(cluster, &pod, Word::Cut.value(), &args.only_try).await?;
     if args.only_try.dry_run.is_some() {
         return print(&format!("pod/{pod_name} override set to Cut{}\n{back}\n", args.only_try.mark()));
     }
-    if becomes(cluster, pod_name, out).await? {
-        return print(&format!("pod/{pod_name} cut: it gets no new connections, and stays out\n{back}\n"));
+    let asked = Asked { cluster, pod: &pod, word: "Cut" };
+    match asked.wait(&mut stop, out).await? {
+        Ended::Done => {
+            print(&format!("pod/{pod_name} cut: it gets no new connections, and stays out\n{back}\n"))
+        }
+        Ended::Late => Err(not_cut(&asked, name(&by), &args.controller).await),
+        Ended::Stopped => Err(asked.undone(word(&pod)).await),
     }
-    let why = why_not(cluster, name(&by)).await;
-    anyhow::bail!("pod {pod_name} is not cut yet{why}; the word stays, and it is cut once it may be. {back}")
+}
+
+/// What is said where half a minute did not do. The word stays only where something is known to forbid the cut for now:
+/// where nobody looks after the pod, it would be cut by whoever comes one day.
+async fn not_cut(asked: &Asked<'_>, by: &str, controller: &ControllerArgs) -> anyhow::Error {
+    let (cluster, pod) = (asked.cluster, name(asked.pod));
+    let stays = format!(
+        "the word stays, and it is cut once it may be. To take the word back: kubectl kubervisor restore {pod}"
+    );
+    let why = crate::objects::one(cluster, by).await.ok().and_then(|object| why_not(&object));
+    if let Some(why) = why {
+        return anyhow::anyhow!("pod {pod} is not cut yet: {why}; {stays}");
+    }
+    if looked_after(asked, by, controller).await {
+        return anyhow::anyhow!(
+            "pod {pod} is not cut yet, and `kubectl kubervisor explain {pod}` says what forbids it; {stays}"
+        );
+    }
+    let former = word(asked.pod);
+    match asked.take_back(former).await {
+        Err(error) => error,
+        Ok(Taken::Others(now)) => anyhow::anyhow!("pod {pod} is not cut: {}", theirs(&now)),
+        Ok(Taken::Back(_)) => anyhow::anyhow!(
+            "pod {pod} is not cut: its KubervisorService {by} says nothing that forbids it, so no controller seems to look \
+             after namespace {:?} (`kubervisor run --namespace`); {}",
+            cluster.namespace,
+            asked.as_before(former)
+        ),
+    }
+}
+
+/// Whether the controller itself knows this very pod.
+async fn looked_after(asked: &Asked<'_>, by: &str, controller: &ControllerArgs) -> bool {
+    let Ok(way) = Way::to(asked.cluster, controller) else { return false };
+    let path = format!("/explain/{}/{by}/{}", asked.cluster.namespace, name(asked.pod));
+    match timeout(TOLD_WITHIN, way.ask(&path)).await {
+        Ok(Heard::Told(answer)) => text(&answer, "/pods/0/uid") == text(asked.pod, "/metadata/uid"),
+        Ok(Heard::Refused(_) | Heard::Silent(_)) | Err(_) => false,
+    }
 }
 
 /// The one KubervisorService that the pod belongs to.
@@ -120,17 +166,18 @@ fn may_cut(by: &Value) -> anyhow::Result<()> {
 }
 
 /// What stands in the way, by the status.
-async fn why_not(cluster: &Cluster, by: &str) -> String {
-    let Ok(object) = crate::objects::one(cluster, by).await else { return String::new() };
-    let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+fn why_not(object: &Value) -> Option<String> {
+    let all = object.pointer("/status/conditions").and_then(Value::as_array);
     let mut why = Vec::new();
     if object.pointer("/status/fleet/headroom").and_then(Value::as_i64) == Some(0) {
-        why.push(format!("has no headroom, limited by {}", text(&object, "/status/fleet/limitedBy")));
+        why.push(format!("has no headroom, limited by {}", text(object, "/status/fleet/limitedBy")));
     }
-    if let Some(held) = all.iter().find(|c| text(c, "/type") == "Held" && text(c, "/status") == "True") {
-        why.push(format!("is held ({})", text(held, "/message")));
+    let holds = |c: &&Value| text(c, "/type") == "Held" && text(c, "/status") == "True";
+    if let Some(held) = all.and_then(|all| all.iter().find(holds)) {
+        // In it are the words of whoever holds.
+        why.push(format!("is held ({})", plain(text(held, "/message"))));
     }
-    if why.is_empty() { String::new() } else { format!(": KubervisorService {by} {}", why.join(" and ")) }
+    (!why.is_empty()).then(|| format!("KubervisorService {} {}", name(object), why.join(" and ")))
 }
 
 /// `restore`
@@ -138,16 +185,9 @@ async fn why_not(cluster: &Cluster, by: &str) -> String {
 /// # Errors
 /// The server's refusal, or the pod is not back in time.
 pub async fn restore(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
-    let (pod, name) = (get(cluster, &args.pod).await?, &args.pod);
-    let former = word(&pod);
+    let pod = get(cluster, &args.pod).await?;
     if !out(&pod) && label(&pod) == TrafficLabel::Yes {
-        let said = if former == Some("Cut") {
-            say(cluster, &pod, None, &args.only_try).await?;
-            format!("was not cut yet: the word Cut is taken back{}", args.only_try.mark())
-        } else {
-            "is in traffic already: nothing is changed".to_owned()
-        };
-        return print(&format!("pod/{name} {said}\n"));
+        return in_traffic(cluster, &pod, &args.only_try).await;
     }
     // Of a controller that may not be asked for nothing is known: it is trusted to be there.
     let nobody = match holder(cluster, &args.controller).await {
@@ -165,29 +205,62 @@ pub async fn restore(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         };
         return restore_by_hand(cluster, &pod, &why, &args.only_try).await;
     }
-    say(cluster, &pod, Word::Serve.value(), &args.only_try).await?;
-    if args.only_try.dry_run.is_some() {
-        return print(&format!("pod/{name} override set to Serve{}\n", args.only_try.mark()));
+    by_controller(cluster, &pod, &args.only_try).await
+}
+
+/// There is nothing to restore; a word that stands is told, or taken back where it would cut the pod.
+async fn in_traffic(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> anyhow::Result<()> {
+    let name = name(pod);
+    let clear = format!("To take that back: kubectl kubervisor override {name} clear");
+    let said = match word(pod) {
+        Some("Cut") => {
+            say(cluster, pod, None, only_try).await?;
+            format!("was not cut yet: the word Cut is taken back{}", only_try.mark())
+        }
+        Some(word @ ("Serve" | "Never")) => {
+            format!("is in traffic already: nothing is changed\nIts word is {word}: it is never cut. {clear}")
+        }
+        Some(_) | None => "is in traffic already: nothing is changed".to_owned(),
+    };
+    print(&format!("pod/{name} {said}\n"))
+}
+
+/// By the word Serve, which does not outlast the wait: it would forbid every later cut. A lasting word from before stays.
+async fn by_controller(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> anyhow::Result<()> {
+    let (name, former) = (name(pod), word(pod));
+    let mut stop = Stop::heard()?;
+    say(cluster, pod, Word::Serve.value(), only_try).await?;
+    if only_try.dry_run.is_some() {
+        return print(&format!("pod/{name} override set to Serve{}\n", only_try.mark()));
     }
-    let back = becomes(cluster, name, |pod| label(pod) == TrafficLabel::Yes).await?;
-    anyhow::ensure!(
-        back,
-        "pod {name} is not back yet; the word Serve stays on it, and means that it is never cut again: `kubectl \
-         kubervisor override {name} clear` takes it back, `kubectl kubervisor explain {name}` says why"
-    );
-    let now = get(cluster, name).await?;
-    // Left there, the word would forbid every later cut; a lasting one from before stays, and so does a newer one.
+    let asked = Asked { cluster, pod, word: "Serve" };
+    let ended = asked.wait(&mut stop, |pod| label(pod) == TrafficLabel::Yes).await?;
+    if ended == Ended::Stopped {
+        return Err(asked.undone(former).await);
+    }
     let left = former.filter(|former| *former != "Cut");
-    if word(&now) == Word::Serve.value() && left != Word::Serve.value() {
-        say(cluster, &now, left, &args.only_try).await?;
+    let (Taken::Back(meta) | Taken::Others(meta)) = &asked.take_back(left).await?;
+    if label(meta) != TrafficLabel::Yes {
+        anyhow::ensure!(
+            word(meta) == left,
+            "pod {name} is not back within {DONE_WITHIN:?}: {}",
+            theirs(meta)
+        );
+        let why = format!(
+            "no controller gave it back within {DONE_WITHIN:?} (does one look after namespace {:?}?)",
+            cluster.namespace
+        );
+        return restore_by_hand(cluster, &get(cluster, name).await?, &why, only_try).await;
     }
-    let next = match left {
-        Some(word) => format!("Its word is {word} again, as before: it is not cut"),
+    let next = match word(meta) {
+        now if now != left => theirs(meta),
+        Some(word) => format!("Its word is {} again, as before: it is not cut", plain(word)),
         None => {
             format!("New evidence may cut it again; to forbid that: kubectl kubervisor override {name} never")
         }
     };
-    print(&format!("pod/{name} restored{}: its strikes are forgiven\n{next}\n", ready(&now)))
+    let ready = ready(&get(cluster, name).await?);
+    print(&format!("pod/{name} restored{ready}: its strikes are forgiven\n{next}\n"))
 }
 
 /// As `release` does it, for one pod.
@@ -227,8 +300,8 @@ fn ready(pod: &Value) -> &'static str {
 /// # Errors
 /// The server's refusal.
 pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<()> {
-    let (pod, name) = (get(cluster, &args.pod).await?, &args.pod);
-    let former = word(&pod);
+    let pod = get(cluster, &args.pod).await?;
+    let (name, former) = (name(&pod), word(&pod));
     if former == args.word.value() {
         return print(&format!(
             "pod/{name} override is {} already: nothing is changed\n",
@@ -258,7 +331,8 @@ pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<(
     print(&format!("pod/{name} {did}{}\n{next}{back}\n", args.only_try.mark()))
 }
 
-fn word(pod: &Value) -> Option<&str> {
+/// What a person said of it.
+pub(crate) fn word(pod: &Value) -> Option<&str> {
     let annotations = pod.pointer("/metadata/annotations")?;
     annotations.get(key::OVERRIDE).and_then(Value::as_str)
 }
@@ -268,7 +342,8 @@ fn label(pod: &Value) -> TrafficLabel {
     TrafficLabel::of(labels.and_then(|labels| labels.get(key::TRAFFIC)).and_then(Value::as_str))
 }
 
-fn out(pod: &Value) -> bool {
+/// Whether its label keeps it out of traffic.
+pub(crate) fn out(pod: &Value) -> bool {
     matches!(label(pod), TrafficLabel::No | TrafficLabel::Pause)
 }
 
@@ -276,33 +351,26 @@ fn out(pod: &Value) -> bool {
 async fn say(cluster: &Cluster, pod: &Value, word: Option<&str>, only_try: &TryArgs) -> anyhow::Result<()> {
     let uid = text(pod, "/metadata/uid");
     let patch = json!({"metadata": {"uid": uid, "annotations": {key::OVERRIDE: word}}});
-    write(cluster, name(pod), &patch, only_try).await
+    write(cluster, name(pod), &patch, only_try).await.map(drop)
 }
 
-async fn write(cluster: &Cluster, pod: &str, patch: &Value, only_try: &TryArgs) -> anyhow::Result<()> {
+/// Gives the metadata as they are then.
+pub(crate) async fn write(
+    cluster: &Cluster,
+    pod: &str,
+    patch: &Value,
+    only_try: &TryArgs,
+) -> anyhow::Result<Value> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let ask = Ask { verb: "patch", resource: "pods", name: pod, namespace: Some(&cluster.namespace) };
-    ask.of(api.patch_metadata(pod, &only_try.params(), &Patch::Merge(patch))).await.map(drop)
+    let written = ask.of(api.patch_metadata(pod, &only_try.params(), &Patch::Merge(patch))).await?;
+    Ok(serde_json::to_value(written)?)
 }
 
-/// Looks until it is so; false where it is not in time.
-async fn becomes(cluster: &Cluster, pod: &str, so: impl Fn(&Value) -> bool) -> anyhow::Result<bool> {
-    let deadline = Instant::now() + DONE_WITHIN;
-    loop {
-        if so(&get(cluster, pod).await?) {
-            return Ok(true);
-        }
-        if Instant::now() > deadline {
-            return Ok(false);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// A pod; for a name that is not there, the one that may be meant.
-/// A pod by its name.
+/// A pod by its name, or `pod/NAME`.
 pub(crate) async fn get(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
     cluster.single()?;
+    let wanted = bare(wanted, &KINDS)?;
     let ask = Ask { verb: "get", resource: "pods", name: wanted, namespace: Some(&cluster.namespace) };
     let path = format!("/api/v1/namespaces/{}/pods", cluster.namespace);
     let request = Request::new(path).get(wanted, &GetParams::default())?;
@@ -341,5 +409,15 @@ mod tests {
             let refused = may_cut(&by(&mode, state)).unwrap_err().to_string();
             assert!(refused.contains(action), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told_without_what_moves_a_cursor() {
+        let held = json!({"type": "Held", "status": "True", "message": "held: \u{1b}[31mred"});
+        let status = json!({"fleet": {"headroom": 0, "limitedBy": "floor"}, "conditions": [held]});
+        let object = json!({"metadata": {"name": "pick"}, "status": status});
+        let told = "KubervisorService pick has no headroom, limited by floor and is held (held:  [31mred)";
+        assert_eq!(why_not(&object).as_deref(), Some(told));
+        assert_eq!(why_not(&json!({"status": {"fleet": {"headroom": 2}}})), None);
     }
 }

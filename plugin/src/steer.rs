@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
 use crate::fail::{Ask, RESOURCE, code, nearest};
-use crate::objects::{kind, one, text};
+use crate::objects::{bare_name, kind, one, text};
 use crate::out::print;
 use crate::reach::Cluster;
 
@@ -191,6 +191,7 @@ async fn change(
     only_try: &TryArgs,
     edit: impl Fn(&Value) -> anyhow::Result<Edit>,
 ) -> anyhow::Result<()> {
+    let name = bare_name(name)?;
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind());
     let ask = Ask { verb: "patch", resource: RESOURCE, name, namespace: Some(&cluster.namespace) };
     let mut tries = 0;

@@ -1,6 +1,9 @@
 //! Pods that carry our mark: whose they are, and whether anybody looks after them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use kubervisor_core::fleet::Wish;
 
 use super::cache::Cache;
 use super::index::{Governor, Namespace, Pod, Service, State};
@@ -78,6 +81,22 @@ impl Cache {
         }
         found
     }
+
+    /// Pods of each namespace on which a person's word Cut stands.
+    #[must_use]
+    pub fn said_cut(&self) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+        let state = self.lock();
+        let mut found = BTreeMap::new();
+        for (namespace, ns) in &state.namespaces {
+            let said =
+                ns.pods.iter().filter(|(_, pod)| pod.wish.wish() == Some(Wish::Cut) && !pod.terminating);
+            let names: Vec<_> = said.map(|(name, _)| Arc::clone(name)).collect();
+            if !names.is_empty() {
+                found.insert(Arc::clone(namespace), names);
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +117,22 @@ mod tests {
         assert!(governed());
         cache.services(None).apply(service("pears", &json!({"app": "pear", "kubervisor/traffic": "never"})));
         assert!(!governed());
+    }
+
+    #[test]
+    fn pods_that_a_person_wants_out_are_named_but_not_those_that_go_away() {
+        let cache = orchard(1);
+        let said = |name: &str, going: bool| {
+            let mut said = pod(name, 8, "yes");
+            said.metadata.annotations.insert("kubervisor.k8s.io/override".into(), "Cut".into());
+            said.metadata.deletion_timestamp = going.then(|| "2018-09-12T08:00:00Z".into());
+            cache.pods(None).apply(said);
+        };
+        assert!(cache.said_cut().is_empty());
+        said("pear-0", false);
+        said("pear-1", true);
+        let named: Vec<_> = cache.said_cut().into_values().flatten().collect();
+        assert_eq!(named, ["pear-0".into()]);
     }
 
     #[test]

@@ -116,6 +116,8 @@ const AT_ONCE: usize = 4;
 /// Tries to take a key out of a selector. After them the pods go back all the same: one Service that may not be written
 /// must keep nobody out.
 const TRIES: u32 = 5;
+/// Pods in one command.
+const NAMED_MAX: usize = 50;
 /// Between two looks at what the watch shows.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -158,6 +160,7 @@ pub async fn release_all(
         free_all(&cache, &writer).await;
     };
     let in_time = tokio::time::timeout(RELEASE_WITHIN, work).await.is_ok();
+    tell_words(&cache);
     let held = still_held(client, scope).await?;
     anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
     let gated = cache.gated();
@@ -168,6 +171,21 @@ pub async fn release_all(
         gated.iter().map(|hole| format!("{}/{}", hole.namespace, hole.name)).collect::<Vec<_>>().join(", ")
     );
     Ok(())
+}
+
+/// Names the pods that a person's word cuts again, with the command that clears it: that word is not ours to clear.
+fn tell_words(cache: &Cache) {
+    for (namespace, pods) in cache.said_cut() {
+        let more = pods.len().saturating_sub(NAMED_MAX);
+        let named = pods.iter().take(NAMED_MAX).map(|pod| &**pod).collect::<Vec<_>>().join(" ");
+        tracing::warn!(
+            %namespace,
+            more,
+            "the word Cut stays on pods, and a controller that runs cuts them again; to clear it: kubectl annotate -n \
+             {namespace} pods {named} {}-",
+            key::OVERRIDE
+        );
+    }
 }
 
 /// Takes keys out of selectors until the watch shows none: those that a controller added, and with `Open` all of them.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use localcluster::Terminal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::harness::{SOON, Shop, program};
@@ -99,6 +100,28 @@ impl Person {
         let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { lines, _child: child }
+    }
+
+    /// The same as `runs`, with Ctrl-C once standard error holds a line with this text.
+    pub async fn interrupts(&self, words: &[&str], text: &str) -> Said {
+        let mut command = self.command(&program("kubectl-kubervisor"));
+        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let all = async {
+            let mut err = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                err += &format!("{line}\n");
+                if line.contains(text) {
+                    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+                    kill_process(id, Signal::INT).unwrap();
+                }
+            }
+            let mut out = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
+            Said { ok: child.wait().await.unwrap().success(), out, err }
+        };
+        tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("{words:?} goes on"))
     }
 
     /// A command at a terminal of its own.

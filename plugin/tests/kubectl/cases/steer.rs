@@ -21,7 +21,9 @@ async fn reasons(shop: &Shop) -> Vec<String> {
 async fn a_hold_stops_it_and_its_end_lets_it_go_on_and_no_hold_of_others_is_lost() {
     let (shop, _source, _controller, _bad) = with_one_cut("holds").await;
     let admin = Person::admin(&shop);
-    let tried = admin.sees(&["hold", "pears", "--reason", "picking", "--dry-run=server"]).await;
+    let said = admin.is_refused(&["hold", "pears/status", "--reason", "sneaky"]).await;
+    assert!(said.contains("\"pears/status\" is not the name of a kubervisorservice"), "{said}");
+    let tried = admin.sees(&["hold", "kvs/pears", "--reason", "picking", "--dry-run=server"]).await;
     assert!(tried.contains("held until it is taken back: picking (server dry run)\n"), "{tried}");
     assert_eq!(reasons(&shop).await, [""; 0]);
     let said = admin.kubectl(&["kubervisor", "hold", "pears", "--reason", "picking", "--for", "2h"]).await;
@@ -121,9 +123,16 @@ async fn a_release_says_where_gives_every_pod_back_and_names_services_that_would
     let place = format!("--controller-namespace={}", shop.namespace);
     assert!(admin.is_refused(&["release"]).await.contains("-n NAMESPACE for one namespace, -A or --all"));
     controller.kill();
-    assert_eq!(shop.labelled("no").await, [bad]);
+    assert_eq!(shop.labelled("no").await, std::slice::from_ref(&bad));
+    admin.sees(&["override", &bad, "cut"]).await;
     let words = ["release", "-n", &shop.namespace, &place];
     let said = admin.runs(&words).await;
+    let clear = format!("kubectl annotate -n {} pods {bad} kubervisor.k8s.io/override-", shop.namespace);
+    assert!(
+        said.err.contains(&clear)
+            && said.err.contains("stop the controller, if one runs: one that goes on cuts again"),
+        "{said:?}"
+    );
     assert!(
         !said.ok && said.err.contains(&format!("{}/pears; run again with --open-selectors", shop.namespace)),
         "{said:?}"

@@ -1,5 +1,6 @@
 //! A person's word on one pod: cut, restore, override.
 
+use localcluster::ProcessSignal;
 use serde_json::{Value, json};
 
 use super::with_one_cut;
@@ -23,9 +24,12 @@ async fn a_pod_is_cut_by_the_controller_and_restored_with_no_word_left_behind() 
     let said = admin.sees(&["restore", &bad, &place]).await;
     assert!(said.contains("restored: its strikes are forgiven") && said.contains("override"), "{said}");
     assert_eq!(word(&shop, &bad).await, (None, true));
-    assert!(
-        admin.sees(&["restore", &bad, &place]).await.contains("is in traffic already: nothing is changed")
-    );
+    let said = admin.sees(&["restore", &format!("pod/{bad}"), &place]).await;
+    assert_eq!(said, format!("pod/{bad} is in traffic already: nothing is changed\n"));
+    for odd in [format!("{bad}/status"), "a b".to_owned(), String::new()] {
+        let said = admin.is_refused(&["override", &odd, "never"]).await;
+        assert!(said.contains("is not the name of a pod"), "{said}");
+    }
     let tried = admin.sees(&["cut", &good, &place, "--dry-run=server"]).await;
     assert!(tried.contains("override set to Cut (server dry run)"), "{tried}");
     assert_eq!(word(&shop, &good).await, (None, true));
@@ -59,6 +63,11 @@ async fn a_paused_pod_goes_back_and_a_lasting_word_from_before_stays() {
     let said = admin.is_refused(&["cut", &pod, &place]).await;
     assert!(
         said.contains("is never cut (override Never)") && said.contains(&format!("override {pod} clear")),
+        "{said}"
+    );
+    let said = admin.sees(&["restore", &pod, &place]).await;
+    assert!(
+        said.contains("in traffic already") && said.contains(&format!("Its word is Never: it is never cut. To take that back: kubectl kubervisor override {pod} clear")),
         "{said}"
     );
     assert_eq!((shop.labelled("pause").await, word(&shop, &pod).await.0), (vec![], Some("Never".into())));
@@ -107,11 +116,15 @@ async fn a_cut_that_the_floor_forbids_is_told_with_what_stands_in_the_way() {
     shop.govern(json!({"breakers": [breaker]})).await;
     shop.becomes("Inert", "True").await;
     let pod = shop.names().await.remove(0);
-    let said = admin.is_refused(&["cut", &pod, &place]).await;
+    let said = admin.runs(&["cut", &pod, &place]).await;
     assert!(
-        said.contains("is not cut yet: KubervisorService pears has no headroom, limited by floor"),
-        "{said}"
+        !said.ok
+            && said.err.starts_with(&format!("pod/{pod} override set to Cut: waiting for the controller"))
+            && said.err.contains("is not cut yet: KubervisorService pears has no headroom, limited by floor")
+            && said.err.contains("the word stays"),
+        "{said:?}"
     );
+    assert_eq!(word(&shop, &pod).await.0.as_deref(), Some("Cut"));
     assert_eq!(shop.labelled("no").await, [""; 0]);
     let said = admin.sees(&["restore", &pod, &place]).await;
     assert!(said.contains("was not cut yet: the word Cut is taken back"), "{said}");
@@ -141,4 +154,66 @@ async fn without_a_controller_a_pod_goes_back_by_hand_and_words_are_written_all_
         assert_eq!(word(&shop, &bad).await.0.as_deref(), stored, "{said}");
         assert!(admin.sees(&["override", &bad, given]).await.contains("already: nothing is changed"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_presses_ctrl_c_leaves_no_word_behind() {
+    let shop = Shop::open("pressed", 3).await;
+    let admin = Person::admin(&shop);
+    let place = format!("--controller-namespace={}", shop.namespace);
+    let controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [{"name": "named", "customService": "127.0.0.1:1/bad"}]})).await;
+    shop.becomes("Activated", "True").await;
+    let names = shop.names().await;
+    shop.as_cut(&names[0], "named", jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).await;
+    admin.sees(&["hold", "pears", "--reason", "picking"]).await;
+    shop.state_is("Held").await;
+    let said = admin.interrupts(&["cut", &names[1], &place], "waiting for the controller").await;
+    let told =
+        format!("error: interrupted: pod {} is in traffic, and the word Cut is taken back\n", names[1]);
+    assert!(!said.ok && said.err.ends_with(&told), "{said:?}");
+    assert_eq!(word(&shop, &names[1]).await.0, None);
+    // A controller that hangs: its Lease still stands for a while.
+    controller.signal(ProcessSignal::Freeze);
+    let said = admin.interrupts(&["restore", &names[0], &place], "waiting for the controller").await;
+    let told =
+        format!("error: interrupted: pod {} is out of traffic, and the word Serve is taken back\n", names[0]);
+    assert!(!said.ok && said.err.ends_with(&told), "{said:?}");
+    assert_eq!((word(&shop, &names[0]).await.0, shop.labelled("no").await), (None, vec![names[0].clone()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_controller_looks_after_other_namespaces_a_pod_goes_back_by_hand_and_none_is_cut() {
+    let shop = Shop::open("elsewhere", 3).await;
+    let admin = Person::admin(&shop);
+    let place = format!("--controller-namespace={}", shop.namespace);
+    shop.govern(json!({"breakers": [{"name": "named", "customService": "judge.shop:80/bad"}]})).await;
+    // As one has left it that looked after this namespace once.
+    let stale = json!({"status": {"state": "Running"}}).to_string();
+    let words = ["patch", "kvs", "pears", "--subresource=status", "--type=merge", "-p", &stale];
+    let patched = admin.kubectl(&words).await;
+    assert!(patched.ok, "{patched:?}");
+    let names = shop.names().await;
+    shop.as_cut(&names[0], "named", jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).await;
+    shop.mark(&names[0], json!({}), json!({"kubervisor.k8s.io/override": "Never"})).await;
+    let mut elsewhere = shop.controller();
+    elsewhere.args[0] = "--namespace=default".to_owned();
+    let _controller = Controller::ready(&elsewhere).await;
+    let (restore, cut) = (["restore", &names[0], &place], ["cut", &names[1], &place]);
+    let (restored, refused) = tokio::join!(admin.runs(&restore), admin.runs(&cut));
+    assert!(
+        restored.ok
+            && restored
+                .out
+                .contains("labelled kubervisor/traffic=yes, as no controller gave it back within 30s"),
+        "{restored:?}"
+    );
+    assert_eq!(word(&shop, &names[0]).await.0.as_deref(), Some("Never"), "as before");
+    assert!(
+        !refused.ok
+            && refused.err.contains("no controller seems to look after namespace")
+            && refused.err.ends_with("; the word Cut is taken back\n"),
+        "{refused:?}"
+    );
+    assert_eq!((word(&shop, &names[1]).await.0, shop.labelled("no").await), (None, vec![]));
 }
