@@ -17,6 +17,7 @@ use kubervisor_core::policy::Mode;
 use kubervisor_core::traffic::Traffic;
 use serde_json::json;
 
+use crate::again::Again;
 use crate::args::{ActivateArgs, TryArgs};
 use crate::ground::{Ground, PODS, SERVICES, named};
 use crate::objects::name;
@@ -65,7 +66,7 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
         prospect.would_serve.extend(up);
     }
     print(&sights(service, &view, &prospect))?;
-    if let Some(why) = refusal(service, &prospect, args.force) {
+    if let Some(why) = refusal(service, &prospect, args.force, &cluster.again) {
         bail!(why);
     }
     let writer = KeyWriter::of_person(cluster.client.clone(), FIELD_MANAGER, only_try);
@@ -73,7 +74,7 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
     let tried = args.only_try.mark();
     print(&format!("service/{service} activated{tried}: its selector holds kubervisor/traffic=yes\n"))?;
     warn(later.warning(namespace, service));
-    print(&next(&ground, policy.map(|parsed| parsed.policy.mode)))
+    print(&next(&ground, policy.map(|parsed| parsed.policy.mode), &cluster.again))
 }
 
 fn warn(warning: Option<String>) {
@@ -151,7 +152,7 @@ fn why_out(member: &Member) -> &'static str {
 }
 
 /// Why the key is not added. A Service that would reach nobody is too much for any wish.
-fn refusal(service: &str, prospect: &Prospect, force: bool) -> Option<String> {
+fn refusal(service: &str, prospect: &Prospect, force: bool, again: &Again) -> Option<String> {
     let Prospect { serving, would_serve, floor, unlabelled, held } = prospect;
     if would_serve.is_empty() && !serving.is_empty() {
         return Some(format!(
@@ -179,13 +180,14 @@ fn refusal(service: &str, prospect: &Prospect, force: bool) -> Option<String> {
     (!held.is_empty()).then(|| {
         format!(
             "{} pods of service {service:?} are still cut and would lose their traffic: give them back first with \
-             `kubectl kubervisor deactivate {service}`, or accept that with --force",
-            held.len()
+             `{}`, or accept that with --force",
+            held.len(),
+            again.command(&["deactivate", service])
         )
     })
 }
 
-fn next(ground: &Ground<'_>, mode: Option<Mode>) -> String {
+fn next(ground: &Ground<'_>, mode: Option<Mode>, again: &Again) -> String {
     let (Some(governor), Some(mode)) = (&ground.governor, mode) else {
         return "No KubervisorService names it, so nothing is cut. Write one, and look at it with: kubectl kubervisor check -f \
                 FILE\n"
@@ -193,9 +195,12 @@ fn next(ground: &Ground<'_>, mode: Option<Mode>) -> String {
     };
     let governor = name(governor);
     match mode {
-        Mode::Active => format!("Cuts work now. To see them: kubectl kubervisor describe {governor}\n"),
+        Mode::Active => {
+            format!("Cuts work now. To see them: {}\n", again.command(&["describe", governor]))
+        }
         Mode::DryRun => format!(
-            "{governor} is in dry run and cuts nobody. To let it act: kubectl kubervisor dry-run {governor} --off\n"
+            "{governor} is in dry run and cuts nobody. To let it act: {}\n",
+            again.command(&["dry-run", governor, "--off"])
         ),
         Mode::Disabled => format!("{governor} is Disabled and cuts nobody: set its mode to Active\n"),
     }
@@ -217,6 +222,8 @@ mod tests {
 
     #[test]
     fn pods_that_would_go_dark_are_a_reason_to_refuse_and_force_accepts_them() {
+        let refusal =
+            |service: &str, prospect: &Prospect, force| refusal(service, prospect, force, &Again::default());
         let said = |prospect: &Prospect| refusal("pears", prospect, false).unwrap();
         assert!(said(&prospect(4, 1, 3)).contains("--label"));
         assert!(said(&prospect(2, 0, 3)).contains("the floor is 3"));
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn force_does_not_empty_a_service_that_has_somebody() {
-        assert!(refusal("pears", &prospect(0, 3, 1), true).unwrap().contains("reach nobody"));
-        assert_eq!(refusal("pears", &prospect(0, 0, 1), true), None, "it is empty already");
+        let refusal = |prospect: &Prospect| refusal("pears", prospect, true, &Again::default());
+        assert!(refusal(&prospect(0, 3, 1)).unwrap().contains("reach nobody"));
+        assert_eq!(refusal(&prospect(0, 0, 1)), None, "it is empty already");
     }
 }

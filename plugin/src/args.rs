@@ -293,6 +293,9 @@ pub struct FreezeArgs {
     /// Why, for people.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub reason: String,
+    /// Also in place of a freeze for another reason: one thaw then ends both.
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
     pub controller: ControllerArgs,

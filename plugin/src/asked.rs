@@ -185,9 +185,8 @@ impl Asked<'_> {
 
     fn stays(&self) -> String {
         let (word, pod) = (self.word, name(self.pod));
-        format!(
-            "the word {word} may still be on pod {pod}, and `kubectl kubervisor override {pod} clear` takes it away"
-        )
+        let clear = self.cluster.again.command(&["override", pod, "clear"]);
+        format!("the word {word} may still be on pod {pod}, and `{clear}` takes it away")
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Heard {
     Refused(NotExplained),
     /// It did not answer: why, and what the reader can do.
     Silent(String),
+    /// The question did not come to it: whether it is there is another matter.
+    Unasked(String),
 }
 
 /// Where it is asked.
@@ -115,7 +117,8 @@ impl Way {
     fn read(&self, status: u16, body: &[u8]) -> Heard {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         if value["kind"] == "Status" {
-            return Heard::Silent(self.unreached(status, text(&value, "/message")));
+            let why = self.unreached(status, text(&value, "/message"));
+            return if status == 503 { Heard::Silent(why) } else { Heard::Unasked(why) };
         }
         if status == 200 && value.is_object() {
             return Heard::Told(value);

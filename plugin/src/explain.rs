@@ -22,13 +22,14 @@ use serde_json::Value;
 
 use crate::args::ExplainArgs;
 use crate::controller::{Heard, Way};
+use crate::freeze::acts;
 use crate::governs::{governors, nobody};
 use crate::objects::{self, name, text};
 use crate::out::{columns, formed, print};
 use crate::pods;
 use crate::reach::Cluster;
 use look::Look;
-use marked::Marked;
+use marked::{Acts, Instead, Marked, Silence};
 
 /// `explain`
 ///
@@ -45,15 +46,23 @@ pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
         Heard::Told(answer) if is_of_another(&answer, &pod) => Heard::Silent(another(&way)),
         heard => heard,
     };
-    let (silent, look) = match heard {
+    let silence = match heard {
         Heard::Told(answer) => return print(&told(answer, args)?),
-        // It is there, and has said all that there is to say.
-        Heard::Refused(not) => (not.error, None),
-        Heard::Silent(why) => (why, Some(Look::at(cluster, &service, &pod, args).await)),
+        Heard::Refused(not) => Silence::Refused(not.error),
+        Heard::Silent(why) => Silence::Silent(why),
+        Heard::Unasked(why) => Silence::Unasked(why),
     };
+    let again = cluster.again.of(&args.controller);
+    let mut instead = Instead { silence, acts: Acts::Yes("it answers".to_owned()), look: None, again };
+    // One that has refused is there, and has said all that there is to say.
+    if !matches!(instead.silence, Silence::Refused(_)) {
+        let look = Look::at(cluster, &service, &pod, args);
+        let (look, held) = tokio::join!(look, acts(cluster, &args.controller));
+        (instead.look, instead.acts) = (Some(look), held.into());
+    }
     // Only to say more: the pod's marks are enough.
     let object = objects::one(cluster, &service).await.ok();
-    let marked = Marked::of(&pod, &service, object.as_ref(), (silent, look), Timestamp::now());
+    let marked = Marked::of(&pod, &service, object.as_ref(), instead, Timestamp::now());
     print(&match args.output {
         Some(form) => formed(&serde_json::to_value(&marked)?, form)?,
         None => marked.page(Timestamp::now(), columns()),

@@ -3,13 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use kube::client::AuthError;
+use kube::config::ExecConfig;
 use kube::core::Status;
+
+use crate::words::plain;
 
 /// Time that any one call has. kubectl waits without end; a person at night should hear of it.
 const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// How alike two names must be for one to be offered in place of the other (Jaro-Winkler). Names of one product begin
 /// alike, so less would offer any of them.
 const ALIKE: f64 = 0.85;
+/// Characters of what a login program says of its failure.
+const SAID_MAX: usize = 200;
 
 /// As kubectl names the kind.
 pub const RESOURCE: &str = "kubervisorservices.kubervisor.k8s.io";
@@ -74,14 +80,10 @@ impl Ask<'_> {
     /// The sentence for this error.
     #[must_use]
     pub fn failed(&self, error: &kube::Error) -> anyhow::Error {
-        match error {
-            kube::Error::Api(status) => self.refused(status).into(),
-            kube::Error::Auth(error) => {
-                anyhow::anyhow!(
-                    "the kubeconfig's login failed ({error}): log in again, or take another --context"
-                )
-            }
-            error => anyhow::anyhow!(
+        match (error, auth(error)) {
+            (kube::Error::Api(status), _) => self.refused(status).into(),
+            (_, Some(error)) => anyhow::anyhow!(login(error, None)),
+            (error, None) => anyhow::anyhow!(
                 "cannot {self}: the API server cannot be reached ({}); is it up, and is this the right context? See \
                  `kubectl config current-context`",
                 innermost(error)
@@ -121,6 +123,48 @@ impl fmt::Display for Ask<'_> {
             Some(namespace) => write!(f, " in namespace {namespace:?}"),
             None => f.write_str(" in all namespaces"),
         }
+    }
+}
+
+/// A failed login, however deep: one that is renewed fails within a call.
+#[must_use]
+pub fn auth(error: &kube::Error) -> Option<&AuthError> {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    loop {
+        if let Some(auth) = cause.downcast_ref() {
+            return Some(auth);
+        }
+        cause = cause.source()?;
+    }
+}
+
+/// A failed login in a sentence. What a login program printed is not told, as it may hold a token; of its errors the last
+/// line.
+#[must_use]
+pub fn login(error: &AuthError, exec: Option<&ExecConfig>) -> String {
+    let program = exec.and_then(|exec| exec.command.as_deref());
+    let program = program.map_or_else(
+        || "the kubeconfig's login program".to_owned(),
+        |program| format!("the kubeconfig's login program {program:?}"),
+    );
+    let hint = exec.and_then(|exec| exec.install_hint.as_deref()).map(plain);
+    let hint = hint.map(|hint| format!(": {}", hint.trim())).unwrap_or_default();
+    let again = "log in again, or take another --context";
+    match error {
+        AuthError::AuthExecStart(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("{program} is not there: install it, or mend the PATH or the kubeconfig{hint}")
+        }
+        AuthError::AuthExecStart(error) => format!("{program} cannot be started ({error}){hint}"),
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).map(plain);
+            let last = last.map(|line| format!(": {}", line.chars().take(SAID_MAX).collect::<String>()));
+            format!("{program} failed ({}{}): {again}", out.status, last.unwrap_or_default())
+        }
+        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
+            format!("{program} printed no ExecCredential that can be read: {again}")
+        }
+        error => format!("the kubeconfig's login failed ({error}): {again}"),
     }
 }
 
@@ -174,6 +218,28 @@ mod tests {
         assert!(kind.contains("not installed") && kind.contains("kubervisor crds"), "{kind}");
         let object = said(RESOURCE, status(json!({"name": "pick"})));
         assert!(!object.contains("not installed"), "{object}");
+    }
+
+    #[test]
+    fn a_login_that_fails_names_its_program_and_never_what_it_printed() {
+        let exec: ExecConfig =
+            serde_json::from_value(json!({"command": "cloud-login", "installHint": "brew install cloud"}))
+                .unwrap();
+        let missing = AuthError::AuthExecStart(std::io::ErrorKind::NotFound.into());
+        let said = login(&missing, Some(&exec));
+        assert!(
+            said.contains("\"cloud-login\" is not there") && said.ends_with(": brew install cloud"),
+            "{said}"
+        );
+        let script = "echo token-of-mine; echo '\u{1b}[31mlog in first' >&2; exit 3";
+        let out = Box::new(std::process::Command::new("sh").args(["-c", script]).output().unwrap());
+        let failed = AuthError::AuthExecRun { cmd: "cloud-login token-of-mine".into(), out };
+        let said = login(&failed, Some(&exec));
+        assert!(said.contains("\"cloud-login\" failed (exit status: 3:  [31mlog in first)"), "{said}");
+        let ask = Ask { verb: "list", resource: "pods", name: "", namespace: None };
+        let renewed = ask.failed(&kube::Error::Service(Box::new(failed))).to_string();
+        assert!(renewed.contains("login program failed (exit status: 3"), "{renewed}");
+        assert!(!said.contains("token-of-mine") && !renewed.contains("token-of-mine"), "{renewed}");
     }
 
     #[test]

@@ -14,28 +14,52 @@ use crate::args::{ControllerArgs, FreezeArgs, ThawArgs, TryArgs};
 use crate::fail::{Ask, Refused, code};
 use crate::out::print;
 use crate::reach::Cluster;
+use crate::words::plain;
 
 /// As kubectl names the kind.
 const LEASES: &str = "leases.coordination.k8s.io";
 /// A holder renews every fifth of the Lease's duration: one that lives is seen within half of it.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The holder writes the Lease too, every few seconds.
+const TRIES: usize = 5;
 
 /// `freeze`
 ///
 /// # Errors
-/// The server's refusal, or no Lease.
+/// The server's refusal, no Lease, or a freeze for another reason.
 pub async fn freeze(cluster: &Cluster, args: &FreezeArgs) -> anyhow::Result<()> {
-    write(cluster, &args.controller, Some(&args.reason), &args.only_try).await?;
-    let holder = holder(cluster, &args.controller).await?;
+    let FreezeArgs { reason, force, controller, only_try } = args;
+    let name = &controller.controller_name;
+    let kept = |former: Option<&str>| match former {
+        Some(former) if former != reason && !force => anyhow::bail!(
+            "lease.coordination.k8s.io/{name} is frozen already, for another reason: {:?}; it holds as it is, and one thaw \
+             would end both: agree with whoever froze it, or take its place with --force",
+            plain(former)
+        ),
+        _ => Ok(true),
+    };
+    let former = change(cluster, controller, Some(reason), only_try, kept).await?;
+    let instead = match &former {
+        Before::Known(Some(former)) if former != reason => format!(", no longer for: {}", plain(former)),
+        Before::Known(_) | Before::Unknown(_) => String::new(),
+    };
     print(&format!(
-        "lease.coordination.k8s.io/{} frozen: {}{}\nNothing is cut, paused or evicted in any namespace of its \
-         controller; returns go on. To end it: kubectl kubervisor thaw\n",
-        args.controller.controller_name,
-        args.reason,
-        args.only_try.mark()
+        "lease.coordination.k8s.io/{name} frozen: {}{instead}{}\nNothing is cut, paused or evicted in any namespace of its \
+         controller; returns go on. To end it: {}\n",
+        plain(reason),
+        only_try.mark(),
+        cluster.again.of(controller).command(&["thaw"])
     ))?;
-    if let Holder::Nobody(why) = holder {
-        eprintln!("warning: no controller acts now ({why}); it holds for the next one");
+    if let Before::Unknown(error) = former {
+        eprintln!("warning: whether it was frozen for another reason before is not known: {error:#}");
+        return Ok(());
+    }
+    match holder(cluster, controller).await {
+        Ok(Holder::Lives(_)) => {}
+        Ok(Holder::Nobody(why)) => {
+            eprintln!("warning: no controller acts now ({why}); it holds for the next one");
+        }
+        Err(error) => eprintln!("warning: whether a controller acts is not known: {error:#}"),
     }
     Ok(())
 }
@@ -45,18 +69,63 @@ pub async fn freeze(cluster: &Cluster, args: &FreezeArgs) -> anyhow::Result<()> 
 /// # Errors
 /// The server's refusal, or no Lease.
 pub async fn thaw(cluster: &Cluster, args: &ThawArgs) -> anyhow::Result<()> {
-    let name = &args.controller.controller_name;
-    let lease = read(cluster, &args.controller).await?;
-    let frozen = lease.metadata.annotations.unwrap_or_default().remove(FREEZE);
-    let Some(reason) = frozen else {
-        return print(&format!("lease.coordination.k8s.io/{name} is not frozen: nothing is changed\n"));
+    let ThawArgs { controller, only_try } = args;
+    let name = &controller.controller_name;
+    let frozen = |former: Option<&str>| Ok(former.is_some());
+    let was = match change(cluster, controller, None, only_try, frozen).await? {
+        Before::Known(None) => {
+            return print(&format!("lease.coordination.k8s.io/{name} is not frozen: nothing is changed\n"));
+        }
+        Before::Known(Some(reason)) => format!(", was frozen: {}", plain(&reason)),
+        Before::Unknown(_) => String::new(),
     };
-    write(cluster, &args.controller, None, &args.only_try).await?;
     print(&format!(
-        "lease.coordination.k8s.io/{name} thawed, was frozen: {reason}{}\nCuts go on where no other gate is closed: \
-         kubectl kubervisor get -A\n",
-        args.only_try.mark()
-    ))
+        "lease.coordination.k8s.io/{name} thawed{was}{}\nCuts go on where no other gate is closed: {}\n",
+        only_try.mark(),
+        cluster.again.command(&["get", "-A"])
+    ))?;
+    if was.is_empty() {
+        eprintln!("warning: whether it was frozen, and why, is not known: the Lease may not be read");
+    }
+    Ok(())
+}
+
+/// The freeze that was there before a write.
+enum Before {
+    Known(Option<String>),
+    /// The Lease may be written and not read.
+    Unknown(anyhow::Error),
+}
+
+/// Writes the word where `wanted`, told the one that is there, says so. What was judged is what is written over: a word
+/// that somebody else writes meanwhile is judged too.
+async fn change(
+    cluster: &Cluster,
+    args: &ControllerArgs,
+    reason: Option<&str>,
+    only_try: &TryArgs,
+    wanted: impl Fn(Option<&str>) -> anyhow::Result<bool>,
+) -> anyhow::Result<Before> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let lease = match read(cluster, args).await {
+            // Whoever may write may freeze: at night that counts for more than whose word is lost.
+            Err(error) if code(&error) == Some(403) => {
+                write(cluster, args, (reason, None), only_try).await?;
+                return Ok(Before::Unknown(error));
+            }
+            lease => lease?,
+        };
+        let former = lease.metadata.annotations.unwrap_or_default().remove(FREEZE);
+        if !wanted(former.as_deref())? {
+            return Ok(Before::Known(former));
+        }
+        match write(cluster, args, (reason, lease.metadata.resource_version), only_try).await {
+            Err(error) if code(&error) == Some(409) && tries < TRIES => {}
+            done => return done.map(|()| Before::Known(former)),
+        }
+    }
 }
 
 fn ask<'a>(verb: &'a str, args: &'a ControllerArgs) -> Ask<'a> {
@@ -71,10 +140,14 @@ fn leases(cluster: &Cluster, args: &ControllerArgs) -> Api<Lease> {
 async fn write(
     cluster: &Cluster,
     args: &ControllerArgs,
-    reason: Option<&str>,
+    (reason, version): (Option<&str>, Option<String>),
     only_try: &TryArgs,
 ) -> anyhow::Result<()> {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {FREEZE: reason}}}));
+    let mut patch = json!({"metadata": {"annotations": {FREEZE: reason}}});
+    if let Some(version) = version {
+        patch["metadata"]["resourceVersion"] = json!(version);
+    }
+    let patch = Patch::Merge(patch);
     let write = leases(cluster, args);
     let answer = ask("patch", args).of(write.patch(&args.controller_name, &only_try.params(), &patch)).await;
     answer.map(drop).map_err(|error| missing(error, args))
@@ -108,16 +181,28 @@ pub enum Holder {
     Nobody(String),
 }
 
-/// Who holds the Lease. A renewal that looks too old may only show that two clocks differ, so it is watched whether it
-/// is renewed.
+/// Who holds the Lease.
 ///
 /// # Errors
 /// The server's refusal.
 pub async fn holder(cluster: &Cluster, args: &ControllerArgs) -> anyhow::Result<Holder> {
-    let first = match read(cluster, args).await {
-        Err(error) if code(&error) == Some(404) => return Ok(Holder::Nobody("there is no Lease".to_owned())),
-        lease => lease?.spec.unwrap_or_default(),
-    };
+    match read(cluster, args).await {
+        Err(error) if code(&error) == Some(404) => Ok(Holder::Nobody("there is no Lease".to_owned())),
+        lease => renews(cluster, args, lease?).await,
+    }
+}
+
+/// Whether a controller acts, for whoever only looks: without a Lease it is not known, as it may be kept elsewhere.
+///
+/// # Errors
+/// Why it is not known.
+pub async fn acts(cluster: &Cluster, args: &ControllerArgs) -> anyhow::Result<Holder> {
+    renews(cluster, args, read(cluster, args).await?).await
+}
+
+/// A renewal that looks too old may only show that two clocks differ, so it is watched whether it is renewed.
+async fn renews(cluster: &Cluster, args: &ControllerArgs, lease: Lease) -> anyhow::Result<Holder> {
+    let first = lease.spec.unwrap_or_default();
     let holder = first.holder_identity.unwrap_or_default();
     if holder.is_empty() {
         return Ok(Holder::Nobody("nobody holds the Lease".to_owned()));

@@ -4,6 +4,7 @@ use kube::api::ListParams;
 use kubervisor::api::key;
 use serde_json::Value;
 
+use crate::again::Again;
 use crate::fail::Ask;
 use crate::objects::{list, name, pages, text};
 use crate::reach::Cluster;
@@ -37,12 +38,12 @@ pub async fn nobody(cluster: &Cluster, pod: &Value) -> anyhow::Error {
         "no KubervisorService in namespace {:?} governs pod {}: none names a Service that selects it{}",
         cluster.namespace,
         name(pod),
-        dark(&services, pod).unwrap_or_default()
+        dark(&services, pod, &cluster.again).unwrap_or_default()
     )
 }
 
 /// Services that would reach the pod if it had the label, and how it gets traffic again.
-fn dark(services: &[Value], pod: &Value) -> Option<String> {
+fn dark(services: &[Value], pod: &Value, again: &Again) -> Option<String> {
     let label = pod["metadata"]["labels"][key::TRAFFIC].as_str();
     let shut = |service: &&Value| {
         let wanted = service["spec"]["selector"][key::TRAFFIC].as_str();
@@ -52,11 +53,12 @@ fn dark(services: &[Value], pod: &Value) -> Option<String> {
     let first = shut.first()?;
     let has = label.map(|label| format!(", which is {label:?} on it")).unwrap_or_default();
     Some(format!(
-        "; Service {} does not reach it for want of the label {}=yes{has}: `kubectl kubervisor restore {}` gives it the \
-         label, `kubectl kubervisor deactivate service/{first}` opens the Service to all its pods",
+        "; Service {} does not reach it for want of the label {}=yes{has}: `{}` gives it the label, `{}` \
+         opens the Service to all its pods",
         shut.join(", "),
         key::TRAFFIC,
-        name(pod)
+        again.command(&["restore", name(pod)]),
+        again.command(&["deactivate", &format!("service/{first}")])
     ))
 }
 
@@ -73,6 +75,10 @@ fn selects(service: &Value, pod: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn dark(services: &[Value], pod: &Value) -> Option<String> {
+        super::dark(services, pod, &Again::default())
+    }
 
     #[test]
     fn a_pod_that_is_cut_is_still_governed_and_an_empty_selector_governs_nothing() {

@@ -154,10 +154,10 @@ impl<'a> Ground<'a> {
         let parsed = parsed(&governor["spec"], &self.hole.namespace).map_err(|faults| {
             anyhow::anyhow!(
                 "KubervisorService {:?} is refused by the controller, so that its floor is not known: {}; mend it first \
-                 (`kubectl kubervisor describe {}`)",
+                 (`{}`)",
                 name(governor),
                 faults.join("; "),
-                name(governor)
+                self.cluster.again.command(&["describe", name(governor)])
             )
         })?;
         Ok(Some(parsed))

@@ -9,7 +9,7 @@
 //!   screen   the live screen
 //!   steer, freeze, pods (asked, governs), release   verbs that steer
 //!   activate (templates), deactivate (ground)   the key in a Service's selector
-//!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails
+//!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails;  again   what is pasted next
 //!   check    manifests -> findings; no cluster
 //! ```
 //! A verb is a file: it takes its flags and the cluster, and gives text. Lists are asked for once a kind, never once an
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+pub mod again;
 pub mod age;
 pub mod args;
 pub mod asked;

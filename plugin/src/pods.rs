@@ -10,6 +10,7 @@ use kubervisor::api::{TrafficLabel, key, restore_patch};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::again::Again;
 use crate::args::{ControllerArgs, OverrideArgs, PodArgs, TryArgs, Word};
 use crate::asked::{Asked, DONE_WITHIN, Ended, Stop, Taken, theirs};
 use crate::controller::{Heard, Way};
@@ -51,17 +52,18 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
     );
     if out(&pod) {
         let keep = format!(
-            "To keep it out until you take the word back: kubectl kubervisor override {pod_name} cut"
+            "To keep it out until you take the word back: {}",
+            cluster.again.command(&["override", pod_name, "cut"])
         );
         return print(&format!("pod/{pod_name} is out of traffic already: nothing is changed\n{keep}\n"));
     }
     anyhow::ensure!(
         word(&pod) != Word::Never.value(),
-        "somebody said that pod {pod_name} is never cut (override Never): `kubectl kubervisor override {pod_name} clear` \
-         takes that back"
+        "somebody said that pod {pod_name} is never cut (override Never): `{}` takes that back",
+        cluster.again.command(&["override", pod_name, "clear"])
     );
     let by = governor(cluster, &pod).await?;
-    may_cut(&by)?;
+    may_cut(&by, &cluster.again)?;
     if let Holder::Nobody(why) = holder(cluster, &args.controller).await? {
         anyhow::bail!(
             "no controller acts ({why}), so nobody would cut pod {pod_name} under the floor: start one, or name its Lease \
@@ -75,7 +77,8 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         name(&by),
         cluster.namespace
     );
-    let back = format!("To take the word back: kubectl kubervisor restore {pod_name}");
+    let again = cluster.again.of(&args.controller);
+    let back = format!("To take the word back: {}", again.command(&["restore", pod_name]));
     let mut stop = Stop::heard()?;
     say(cluster, &pod, Word::Cut.value(), &args.only_try).await?;
     if args.only_try.dry_run.is_some() {
@@ -95,8 +98,10 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
 /// where nobody looks after the pod, it would be cut by whoever comes one day.
 async fn not_cut(asked: &Asked<'_>, by: &str, controller: &ControllerArgs) -> anyhow::Error {
     let (cluster, pod) = (asked.cluster, name(asked.pod));
+    let again = cluster.again.of(controller);
     let stays = format!(
-        "the word stays, and it is cut once it may be. To take the word back: kubectl kubervisor restore {pod}"
+        "the word stays, and it is cut once it may be. To take the word back: {}",
+        again.command(&["restore", pod])
     );
     let why = crate::objects::one(cluster, by).await.ok().and_then(|object| why_not(&object));
     if let Some(why) = why {
@@ -104,7 +109,8 @@ async fn not_cut(asked: &Asked<'_>, by: &str, controller: &ControllerArgs) -> an
     }
     if looked_after(asked, by, controller).await {
         return anyhow::anyhow!(
-            "pod {pod} is not cut yet, and `kubectl kubervisor explain {pod}` says what forbids it; {stays}"
+            "pod {pod} is not cut yet, and `{}` says what forbids it; {stays}",
+            again.command(&["explain", pod])
         );
     }
     let former = word(asked.pod);
@@ -126,7 +132,7 @@ async fn looked_after(asked: &Asked<'_>, by: &str, controller: &ControllerArgs) 
     let path = format!("/explain/{}/{by}/{}", asked.cluster.namespace, name(asked.pod));
     match timeout(TOLD_WITHIN, way.ask(&path)).await {
         Ok(Heard::Told(answer)) => text(&answer, "/pods/0/uid") == text(asked.pod, "/metadata/uid"),
-        Ok(Heard::Refused(_) | Heard::Silent(_)) | Err(_) => false,
+        Ok(Heard::Refused(_) | Heard::Silent(_) | Heard::Unasked(_)) | Err(_) => false,
     }
 }
 
@@ -144,21 +150,22 @@ async fn governor(cluster: &Cluster, pod: &Value) -> anyhow::Result<Value> {
     }
 }
 
-fn may_cut(by: &Value) -> anyhow::Result<()> {
+fn may_cut(by: &Value, again: &Again) -> anyhow::Result<()> {
     let (name, mode) = (name(by), text(by, "/spec/mode"));
     anyhow::ensure!(
         matches!(mode, "" | "Active"),
-        "KubervisorService {name}, which governs it, is in mode {mode} and cuts nothing: `kubectl kubervisor dry-run {name} \
-         --off` ends a dry run"
+        "KubervisorService {name}, which governs it, is in mode {mode} and cuts nothing: `{}` ends a dry run",
+        again.command(&["dry-run", name, "--off"])
     );
     match text(by, "/status/state") {
         "NotActivated" => anyhow::bail!(
-            "the Service of KubervisorService {name} does not hold the traffic key, so a cut would do nothing: `kubectl \
-             kubervisor activate {name}`"
+            "the Service of KubervisorService {name} does not hold the traffic key, so a cut would do nothing: `{}`",
+            again.command(&["activate", name])
         ),
         state @ ("InitFailed" | "ServiceNotAvailable" | "Conflict" | "DryRun") => {
             anyhow::bail!(
-                "KubervisorService {name}, which governs it, is {state} and cuts nothing: see `kubectl kubervisor describe {name}`"
+                "KubervisorService {name}, which governs it, is {state} and cuts nothing: see `{}`",
+                again.command(&["describe", name])
             )
         }
         _ => Ok(()),
@@ -211,7 +218,7 @@ pub async fn restore(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
 /// There is nothing to restore; a word that stands is told, or taken back where it would cut the pod.
 async fn in_traffic(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> anyhow::Result<()> {
     let name = name(pod);
-    let clear = format!("To take that back: kubectl kubervisor override {name} clear");
+    let clear = format!("To take that back: {}", cluster.again.command(&["override", name, "clear"]));
     let said = match word(pod) {
         Some("Cut") => {
             say(cluster, pod, None, only_try).await?;
@@ -256,7 +263,8 @@ async fn by_controller(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> an
         now if now != left => theirs(meta),
         Some(word) => format!("Its word is {} again, as before: it is not cut", plain(word)),
         None => {
-            format!("New evidence may cut it again; to forbid that: kubectl kubervisor override {name} never")
+            let never = cluster.again.command(&["override", name, "never"]);
+            format!("New evidence may cut it again; to forbid that: {never}")
         }
     };
     let ready = ready(&get(cluster, name).await?);
@@ -325,7 +333,7 @@ pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<(
     let back = match args.word {
         Word::Clear => String::new(),
         Word::Never | Word::Cut | Word::Serve => {
-            format!(" To take it back: kubectl kubervisor override {name} clear")
+            format!(" To take it back: {}", cluster.again.command(&["override", name, "clear"]))
         }
     };
     print(&format!("pod/{name} {did}{}\n{next}{back}\n", args.only_try.mark()))
@@ -397,8 +405,11 @@ mod tests {
 
     #[test]
     fn only_what_is_active_is_asked_to_cut_and_every_refusal_says_what_to_do() {
-        assert!(may_cut(&by(&Value::Null, "Running")).is_ok());
-        assert!(may_cut(&by(&json!("Active"), "Held")).is_ok(), "it is cut once the gate opens");
+        assert!(may_cut(&by(&Value::Null, "Running"), &Again::default()).is_ok());
+        assert!(
+            may_cut(&by(&json!("Active"), "Held"), &Again::default()).is_ok(),
+            "it is cut once the gate opens"
+        );
         for (mode, state, action) in [
             (json!("DryRun"), "DryRun", "dry-run pick --off"),
             (json!("Disabled"), "Disabled", "mode Disabled"),
@@ -406,7 +417,7 @@ mod tests {
             (Value::Null, "Conflict", "describe pick"),
             (Value::Null, "DryRun", "describe pick"),
         ] {
-            let refused = may_cut(&by(&mode, state)).unwrap_err().to_string();
+            let refused = may_cut(&by(&mode, state), &Again::default()).unwrap_err().to_string();
             assert!(refused.contains(action), "{refused}");
         }
     }

@@ -9,8 +9,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use kubervisor::cluster::client::client;
 
+use crate::again::Again;
 use crate::args::Reach;
-use crate::fail::nearest;
+use crate::fail::{auth, login, nearest};
 
 /// An API server that is there at all answers within that.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ pub struct Cluster {
     pub namespace: String,
     /// For what talks to the API server in its own way.
     pub config: Config,
+    /// What leads here once more.
+    pub again: Again,
 }
 
 impl Cluster {
@@ -49,9 +52,9 @@ impl Cluster {
             config.auth_info.impersonate_groups = Some(reach.as_groups.clone());
         }
         let namespace = reach.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = client(config.clone()).context("the kubeconfig does not make a connection")?;
+        let client = client(config.clone()).map_err(|error| no_connection(error, &config))?;
         let scope = (!reach.all_namespaces).then(|| namespace.clone());
-        Ok(Self { client, scope, namespace, config })
+        Ok(Self { client, scope, namespace, config, again: Again::new(reach) })
     }
 
     /// That things are looked for in one namespace: by a name alone they cannot be found in all of them.
@@ -81,8 +84,8 @@ async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Co
     };
     match read {
         Ok(config) => Ok(config),
-        // In a pod, as kubectl does; only where nothing was asked for by name.
-        Err(_) if reach.kubeconfig.is_none() && options.context.is_none() && Config::incluster().is_ok() => {
+        // In a pod, as kubectl does.
+        Err(_) if nothing_named(reach, std::env::var_os("KUBECONFIG").as_deref(), kept()) && in_pod() => {
             Config::incluster().context("the pod's own account cannot be used")
         }
         Err(error) => bail!("{}", unusable(&error.to_string(), reach)),
@@ -111,6 +114,38 @@ fn listed(paths: &OsStr) -> Result<Option<Kubeconfig>, KubeconfigError> {
         });
     }
     Ok(all)
+}
+
+/// Somebody who means a cluster, and errs, must not act on another one as the pod's own account.
+fn nothing_named(reach: &Reach, variable: Option<&OsStr>, kept: bool) -> bool {
+    let Reach {
+        kubeconfig,
+        context,
+        cluster,
+        user,
+        as_user: _,
+        as_groups: _,
+        namespace: _,
+        all_namespaces: _,
+    } = reach;
+    let flags = kubeconfig.is_some() || context.is_some() || cluster.is_some() || user.is_some();
+    !flags && variable.is_none_or(OsStr::is_empty) && !kept
+}
+
+/// Whether the home has a kubeconfig; one that may not be looked at is there.
+fn kept() -> bool {
+    std::env::home_dir().is_some_and(|home| home.join(".kube/config").try_exists().unwrap_or(true))
+}
+
+fn in_pod() -> bool {
+    Config::incluster().is_ok()
+}
+
+fn no_connection(error: kube::Error, config: &Config) -> anyhow::Error {
+    match auth(&error) {
+        Some(auth) => anyhow::anyhow!(login(auth, config.auth_info.exec.as_ref())),
+        None => anyhow::Error::new(error).context("the kubeconfig does not make a connection"),
+    }
 }
 
 /// Of a context that is not there: kubectl's sentence, with the one that may be meant.
@@ -149,5 +184,24 @@ mod tests {
         assert_eq!(all.current_context.as_deref(), Some("orchard"));
         assert!(read(&["gone"]).unwrap().is_none());
         assert!(read(&["orchard", "torn"]).is_err(), "one that is there and broken is not passed over");
+    }
+
+    #[test]
+    fn the_account_of_the_pod_is_taken_only_where_nothing_names_a_cluster() {
+        let none = Reach::default();
+        assert!(nothing_named(&none, None, false) && nothing_named(&none, Some(OsStr::new("")), false));
+        assert!(!nothing_named(&none, None, true), "a kubeconfig at home, even a broken one");
+        assert!(!nothing_named(&none, Some(OsStr::new("/typo")), false));
+        let some = || Some("prod".to_owned());
+        for named in [
+            Reach { kubeconfig: Some("/typo".into()), ..Reach::default() },
+            Reach { context: some(), ..Reach::default() },
+            Reach { cluster: some(), ..Reach::default() },
+            Reach { user: some(), ..Reach::default() },
+        ] {
+            assert!(!nothing_named(&named, None, false), "{named:?}");
+        }
+        let within = Reach { namespace: some(), as_user: some(), ..Reach::default() };
+        assert!(nothing_named(&within, None, false), "these name no cluster");
     }
 }

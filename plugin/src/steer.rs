@@ -9,6 +9,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kubervisor::api::stamp;
 use serde_json::{Value, json};
 
+use crate::again::Again;
 use crate::args::{DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
 use crate::fail::{Ask, RESOURCE, code, nearest};
 use crate::objects::{bare_name, kind, one, text};
@@ -55,12 +56,13 @@ impl TryArgs {
 pub async fn hold(cluster: &Cluster, args: &HoldArgs) -> anyhow::Result<()> {
     let until = args.lasts.map(jiff::SignedDuration::try_from).transpose()?;
     let until = until.map(|lasts| Timestamp::now().checked_add(lasts)).transpose()?.map(stamp);
-    let edit = |object: &Value| Ok(held(object, &args.reason, until.as_deref(), Timestamp::now()));
+    let edit =
+        |object: &Value| Ok(held(object, &args.reason, until.as_deref(), Timestamp::now(), &cluster.again));
     change(cluster, &args.name, &args.only_try, edit).await
 }
 
 /// One hold for each reason: said again, it lasts as said last. Those that are over make room: there may be sixteen.
-fn held(object: &Value, reason: &str, until: Option<&str>, now: Timestamp) -> Edit {
+fn held(object: &Value, reason: &str, until: Option<&str>, now: Timestamp, again: &Again) -> Edit {
     let mut holds = holds(object);
     let over = |hold: &Value| text(hold, "/until").parse::<Timestamp>().is_ok_and(|until| until < now);
     holds.retain(|hold| text(hold, "/reason") != reason && !over(hold));
@@ -75,10 +77,22 @@ fn held(object: &Value, reason: &str, until: Option<&str>, now: Timestamp) -> Ed
         patch: Some(json!({"spec": {"holds": holds}})),
         did: format!("held {lasts}: {reason}"),
         next: format!(
-            "Nothing is cut, paused or evicted meanwhile; returns go on. To end it: kubectl kubervisor resume {} --reason \
-             {reason:?}",
-            text(object, "/metadata/name")
+            "Nothing is cut, paused or evicted meanwhile; returns go on. To end it: {}",
+            again.command(&with_reason(
+                text(object, "/metadata/name"),
+                reason,
+                &format!("--reason={reason}")
+            ))
         ),
+    }
+}
+
+/// What begins with a dash would be read as a flag.
+fn with_reason<'a>(name: &'a str, reason: &'a str, joined: &'a str) -> Vec<&'a str> {
+    if reason.starts_with('-') {
+        vec!["resume", name, joined]
+    } else {
+        vec!["resume", name, "--reason", reason]
     }
 }
 
@@ -91,11 +105,13 @@ fn holds(object: &Value) -> Vec<Value> {
 /// # Errors
 /// The server's refusal, or no hold with that reason.
 pub async fn resume(cluster: &Cluster, args: &ResumeArgs) -> anyhow::Result<()> {
-    change(cluster, &args.name, &args.only_try, |object| resumed(object, args.reason.as_deref())).await
+    let edit = |object: &Value| resumed(object, args.reason.as_deref(), &cluster.again);
+    change(cluster, &args.name, &args.only_try, edit).await
 }
 
-fn resumed(object: &Value, reason: Option<&str>) -> anyhow::Result<Edit> {
+fn resumed(object: &Value, reason: Option<&str>, again: &Again) -> anyhow::Result<Edit> {
     let name = text(object, "/metadata/name");
+    let see = again.command(&["describe", name]);
     let (ended, left): (Vec<_>, Vec<_>) = holds(object)
         .into_iter()
         .partition(|hold| reason.is_none_or(|reason| text(hold, "/reason") == reason));
@@ -110,16 +126,13 @@ fn resumed(object: &Value, reason: Option<&str>) -> anyhow::Result<Edit> {
         (None, true) => Ok(Edit {
             patch: None,
             did: "has no hold: nothing is changed".to_owned(),
-            next: format!("What else may hold it: kubectl kubervisor describe {name}"),
+            next: format!("What else may hold it: {see}"),
         }),
         (_, false) => Ok(Edit {
             patch: Some(json!({"spec": {"holds": if left.is_empty() { Value::Null } else { json!(left) }}})),
             did: format!("resumed: ended {}", reasons(&ended)),
             next: match left.as_slice() {
-                [] => {
-                    "It acts again, unless another gate is closed: kubectl kubervisor describe ".to_owned()
-                        + name
-                }
+                [] => format!("It acts again, unless another gate is closed: {see}"),
                 left => format!("Still held by {}", reasons(left)),
             },
         }),
@@ -131,24 +144,71 @@ fn resumed(object: &Value, reason: Option<&str>) -> anyhow::Result<Edit> {
 /// # Errors
 /// The server's refusal, or no such breaker.
 pub async fn dry_run(cluster: &Cluster, args: &DryRunArgs) -> anyhow::Result<()> {
-    change(cluster, &args.name, &args.only_try, |object| switched(object, args.on, args.breaker.as_deref()))
-        .await
+    let edit = |object: &Value| switched(object, args.on, args.breaker.as_deref(), &cluster.again);
+    change(cluster, &args.name, &args.only_try, edit).await
 }
 
-fn switched(object: &Value, on: bool, breaker: Option<&str>) -> anyhow::Result<Edit> {
-    let name = text(object, "/metadata/name");
-    let next = if on {
-        format!("Pods that are cut go back; what it would do: kubectl kubervisor describe {name}")
-    } else {
-        format!("It acts from now on; what it does: kubectl kubervisor get {name} -w")
-    };
+fn switched(object: &Value, on: bool, breaker: Option<&str>, again: &Again) -> anyhow::Result<Edit> {
     let (patch, what) = match breaker {
         Some(breaker) => (one_breaker(object, breaker, on)?, format!("breaker {breaker} ")),
         None => (whole(object, on)?, String::new()),
     };
     let word = if on { "in dry run" } else { "no longer in dry run" };
     let already = if patch.is_none() { " already: nothing is changed" } else { "" };
+    let next = if on {
+        let see = again.command(&["describe", text(object, "/metadata/name")]);
+        let back = if patch.is_some() { "Pods that are cut go back; what" } else { "What" };
+        format!("{back} it would do: {see}")
+    } else {
+        switched_off(object, breaker, again)
+    };
     Ok(Edit { patch, did: format!("{what}{word}{already}"), next })
+}
+
+/// What holds once this breaker, or the whole, is no longer in dry run.
+fn switched_off(object: &Value, breaker: Option<&str>, again: &Again) -> String {
+    let (name, mode) = (text(object, "/metadata/name"), text(object, "/spec/mode"));
+    let see = again.command(&["describe", name]);
+    match (breaker, mode) {
+        (Some(_), "DryRun") => {
+            let off = again.command(&["dry-run", name, "--off"]);
+            return format!(
+                "It still cuts nothing, as {name} itself is in dry run (spec.mode is DryRun): {off}"
+            );
+        }
+        (Some(_), "Disabled") => {
+            return format!(
+                "It still cuts nothing, as {name} itself is switched off (spec.mode is Disabled): {see}"
+            );
+        }
+        _ => {}
+    }
+    // A status of before the change tells nothing of a dry run that ends by it.
+    let shut = match text(object, "/status/state") {
+        "DryRun" if mode != "DryRun" => Some("the controller runs with --dry-run"),
+        "NotActivated" => Some("the selector of its Service does not hold the key (NotActivated)"),
+        "Held" => Some("something holds it (Held)"),
+        "InitFailed" => Some("its spec is refused (InitFailed)"),
+        "ServiceNotAvailable" => Some("it has no usable Service (ServiceNotAvailable)"),
+        "Conflict" => Some("another KubervisorService governs the same pods (Conflict)"),
+        "" => Some("no controller has looked at it yet"),
+        _ => None,
+    };
+    if let Some(shut) = shut {
+        return format!("It still cuts nothing, by the status last stored: {shut}: {see}");
+    }
+    let all = object.pointer("/spec/breakers").and_then(Value::as_array).into_iter().flatten();
+    let shows = all.filter(|b| breaker.is_none() && text(b, "/mode") == "DryRun");
+    let shows: Vec<_> = shows.map(|b| text(b, "/name")).collect();
+    let get = again.command(&["get", name, "-w"]);
+    match shows.as_slice() {
+        [] => format!("It acts from now on; what it does: {get}"),
+        [first, ..] => format!(
+            "It acts from now on, but for what is in dry run by itself ({}), which ends so: {}",
+            shows.join(", "),
+            again.command(&["dry-run", name, "--off", "--breaker", first])
+        ),
+    }
 }
 
 fn whole(object: &Value, on: bool) -> anyhow::Result<Option<Value>> {
@@ -239,27 +299,31 @@ mod tests {
     fn a_hold_leaves_those_of_others_and_takes_the_place_of_its_own_reason() {
         let object = &objects()[0];
         let (during, after) = (now(), "2027-03-01T12:00:00Z".parse().unwrap());
-        let other = held(object, "storm, Grace", None, during);
+        let other = held(object, "storm, Grace", None, during, &Again::default());
         assert_eq!(reasons(other.patch.as_ref()), ["migration, Ada", "storm, Grace"]);
-        let longer = held(object, "migration, Ada", Some("2026-03-02T00:00:00Z"), during);
+        let longer = held(object, "migration, Ada", Some("2026-03-02T00:00:00Z"), during, &Again::default());
         assert_eq!(reasons(longer.patch.as_ref()), ["migration, Ada"]);
         assert_eq!(longer.patch.unwrap()["spec"]["holds"][0]["until"], "2026-03-02T00:00:00Z");
-        let later = held(object, "storm, Grace", None, after);
+        let later = held(object, "storm, Grace", None, after, &Again::default());
         assert_eq!(reasons(later.patch.as_ref()), ["storm, Grace"], "one that is over makes room");
     }
 
     #[test]
     fn the_last_hold_leaves_nothing_behind_and_an_unknown_reason_is_refused_with_those_there_are() {
         let object = &objects()[0];
-        assert_eq!(resumed(object, None).unwrap().patch, Some(json!({"spec": {"holds": null}})));
-        let refused = resumed(object, Some("storm")).err().unwrap().to_string();
+        assert_eq!(
+            resumed(object, None, &Again::default()).unwrap().patch,
+            Some(json!({"spec": {"holds": null}}))
+        );
+        let refused = resumed(object, Some("storm"), &Again::default()).err().unwrap().to_string();
         assert!(refused.contains("\"migration, Ada\""), "{refused}");
-        assert_eq!(resumed(&objects()[1], None).unwrap().patch, None);
+        assert_eq!(resumed(&objects()[1], None, &Again::default()).unwrap().patch, None);
     }
 
     #[test]
     fn a_switch_that_changes_nothing_writes_nothing_and_disabled_is_neither() {
         let [checkout, cart, mut old] = <[Value; 3]>::try_from(objects()).unwrap();
+        let switched = |object: &Value, on, breaker| switched(object, on, breaker, &Again::default());
         assert_eq!(switched(&cart, true, None).unwrap().patch, None);
         assert_eq!(switched(&cart, false, None).unwrap().patch, Some(json!({"spec": {"mode": "Active"}})));
         assert_eq!(switched(&checkout, false, None).unwrap().patch, None);
@@ -270,12 +334,47 @@ mod tests {
     #[test]
     fn one_breaker_is_switched_and_the_others_stay_as_they_are() {
         let object = &objects()[0];
+        let switched = |object: &Value, on, breaker| switched(object, on, breaker, &Again::default());
         let patch = switched(object, false, Some("prices")).unwrap().patch.unwrap();
         let mut wanted = object["spec"]["breakers"].clone();
         wanted[1].as_object_mut().unwrap().remove("mode");
         assert_eq!(patch["spec"]["breakers"], wanted);
         let refused = switched(object, true, Some("price")).err().unwrap().to_string();
         assert_eq!(refused, "checkout has no breaker \"price\": did you mean \"prices\"?");
+    }
+
+    #[test]
+    fn a_dry_run_that_ends_promises_no_more_than_what_is_open() {
+        let [mut checkout, mut cart, _] = <[Value; 3]>::try_from(objects()).unwrap();
+        let off = |object: &Value, breaker| switched(object, false, breaker, &Again::default()).unwrap().next;
+        let whole = off(&cart, Some("named"));
+        assert!(whole.contains("spec.mode is DryRun") && whole.ends_with("dry-run cart --off"), "{whole}");
+        assert!(off(&checkout, Some("prices")).contains("something holds it (Held)"), "it has a hold");
+        for (state, why) in
+            [("NotActivated", "(NotActivated)"), ("DryRun", "runs with --dry-run"), ("", "no controller")]
+        {
+            checkout["status"]["state"] = json!(state);
+            let said = off(&checkout, None);
+            assert!(said.starts_with("It still cuts nothing") && said.contains(why), "{said}");
+        }
+        checkout["status"]["state"] = json!("Running");
+        let partly = off(&checkout, None);
+        assert!(partly.contains("(prices)") && partly.ends_with("--off --breaker prices"), "{partly}");
+        assert!(off(&checkout, Some("prices")).starts_with("It acts from now on; "), "nothing else is shut");
+        assert!(off(&cart, None).starts_with("It acts from now on; "), "its state was the mode's");
+        cart["spec"]["mode"] = json!("Disabled");
+        assert!(off(&cart, Some("named")).contains("spec.mode is Disabled"));
+    }
+
+    #[test]
+    fn a_reason_is_pasted_as_it_was_given() {
+        let next = |reason| held(&objects()[0], reason, None, now(), &Again::default()).next;
+        assert!(
+            next("Ada's turn").ends_with("resume checkout --reason 'Ada'\\''s turn'"),
+            "{}",
+            next("Ada's turn")
+        );
+        assert!(next("--later").ends_with("resume checkout --reason=--later"));
     }
 
     #[test]

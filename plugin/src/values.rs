@@ -23,7 +23,7 @@ fn read(heard: Heard) -> Values {
     let answer = match heard {
         Heard::Told(answer) => answer,
         Heard::Refused(not) => return Err(not.error),
-        Heard::Silent(why) => return Err(why),
+        Heard::Silent(why) | Heard::Unasked(why) => return Err(why),
     };
     match serde_json::from_value::<Explained>(answer) {
         Ok(explained) if explained.version <= EXPLAINED_VERSION => Ok(explained),

@@ -1,9 +1,21 @@
 //! Text of others on a terminal, and what the terminal can show.
 
-/// Without what moves a cursor or changes a colour: names and messages in a cluster are written by anybody.
+/// Without what moves a cursor, changes a colour, hides text or turns its order: names and messages in a cluster are
+/// written by anybody.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || unseen(c) { ' ' } else { c }).collect()
+}
+
+/// Characters without a shape that change how others look: of direction, joining, lines, annotations and tags.
+fn unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A line in parts of so many columns, broken between words where that can be; what goes on stands that far in.
@@ -39,6 +51,13 @@ pub fn shows_utf8() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_shows_in_the_order_in_which_it_is_and_whole() {
+        assert_eq!(plain("frost\u{1b}[2K\nAda"), "frost [2K Ada");
+        assert_eq!(plain("a\u{202e}b\u{2066}c\u{200b}d\u{feff}e"), "a b c d e");
+        assert_eq!(plain("Grüße, 北京 ±2 %"), "Grüße, 北京 ±2 %");
+    }
 
     #[test]
     fn a_long_line_goes_on_below_between_words() {

@@ -12,9 +12,49 @@ use serde_json::Value;
 
 use super::look::{Look, Opinion};
 use super::page::Page;
+use crate::again::Again;
 use crate::age;
+use crate::freeze::Holder;
 use crate::objects::{name, namespace, text};
 use crate::table::Table;
+
+/// What came of asking the controller.
+#[derive(Debug)]
+pub(super) enum Silence {
+    /// It has no answer.
+    Refused(String),
+    /// It gave none.
+    Silent(String),
+    /// The question did not come to it.
+    Unasked(String),
+}
+
+/// Whether a controller acts, and how that is known, or why not.
+#[derive(Debug, Clone)]
+pub(super) enum Acts {
+    Yes(String),
+    No(String),
+    Unknown(String),
+}
+
+impl From<anyhow::Result<Holder>> for Acts {
+    fn from(held: anyhow::Result<Holder>) -> Self {
+        match held {
+            Ok(Holder::Lives(holder)) => Self::Yes(format!("{holder} renews the Lease")),
+            Ok(Holder::Nobody(why)) => Self::No(why),
+            Err(error) => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// What there is in place of the controller's word.
+#[derive(Debug)]
+pub(super) struct Instead {
+    pub(super) silence: Silence,
+    pub(super) acts: Acts,
+    pub(super) look: Option<Look>,
+    pub(super) again: Again,
+}
 
 /// A pod by its marks.
 #[derive(Debug, Serialize)]
@@ -25,6 +65,8 @@ pub(super) struct Marked {
     from_marks: bool,
     /// Why the controller did not say it.
     silent: String,
+    #[serde(skip)]
+    silence: &'static str,
     namespace: String,
     name: String,
     pod: String,
@@ -64,16 +106,28 @@ fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     object.pointer(pointer).and_then(|found| serde_json::from_value(found.clone()).ok()).unwrap_or_default()
 }
 
+impl Silence {
+    /// The beginning of its line, and the rest.
+    fn told(self) -> (&'static str, String) {
+        match self {
+            Self::Refused(why) => ("The controller has no explanation", why),
+            Self::Silent(why) => ("The controller did not answer", why),
+            Self::Unasked(why) => ("The controller was not reached", why),
+        }
+    }
+}
+
 impl Marked {
-    /// Of this pod, of the KubervisorService `service`, whose object is given where it could be read. `silent`: why the
-    /// controller did not say it, and what was looked at in its place.
+    /// Of this pod, of the KubervisorService `service`, whose object is given where it could be read.
     pub(super) fn of(
         pod: &Value,
         service: &str,
         object: Option<&Value>,
-        (silent, look): (String, Option<Look>),
+        instead: Instead,
         now: Timestamp,
     ) -> Self {
+        let Instead { silence, acts, look, again } = instead;
+        let (silence, silent) = silence.told();
         let (labels, annotations) = (map(pod, "/metadata/labels"), map(pod, "/metadata/annotations"));
         let label = TrafficLabel::of(labels.get(key::TRAFFIC).map(String::as_str));
         let marks = Marks::read(&labels, &annotations).map(|marks| *marks).unwrap_or_default();
@@ -88,16 +142,17 @@ impl Marked {
         let pod_name = name(pod).to_owned();
         let ready = is_ready(pod);
         let opinion = look.as_ref().and_then(Look::opinion);
-        let told = Told { pod: &pod_name, state: &state, marks: &marks, ready, opinion, now };
+        let told = Told { pod: &pod_name, state: &state, marks: &marks, ready, opinion, acts: &acts, now };
         let names = |line: &String| line.split([' ', ':']).any(|word| word == pod_name);
         Self {
             version: 1,
             from_marks: true,
             silent,
+            silence,
             namespace: namespace(pod).to_owned(),
             name: service.to_owned(),
             answer: told.answer(),
-            change: told.change(),
+            change: told.change(namespace(pod), &again),
             traffic: state.as_str(),
             ready,
             cut_at: cut.as_ref().and_then(|cut| cut.at).map(stamp),
@@ -122,7 +177,7 @@ impl Marked {
     pub(super) fn page(&self, now: Timestamp, width: Option<usize>) -> String {
         let mut page = Page::new(now, width);
         page.sentence(&self.answer);
-        page.sentence(&format!("The controller did not answer: {}", self.silent));
+        page.sentence(&format!("{}: {}", self.silence, self.silent));
         page.sentence(if self.look.as_ref().is_some_and(Look::answered) {
             "So this is what the pod's own marks and the stored status say, and what one look just now, by your own rights, \
              gives: nothing is confirmed by it, and there is no budget of now."
@@ -234,6 +289,7 @@ struct Told<'a> {
     ready: bool,
     /// Of one look.
     opinion: Option<Opinion>,
+    acts: &'a Acts,
     now: Timestamp,
 }
 
@@ -280,19 +336,28 @@ impl Told<'_> {
         format!("{} is cut{since}{by}{because}{end}{opinion}", self.pod)
     }
 
-    fn change(&self) -> String {
+    fn change(&self, namespace: &str, again: &Again) -> String {
         let pod = self.pod;
+        let label = again.kubectl(&["label", "pod", pod, "kubervisor/traffic=yes", "--overwrite"]);
         match self.state {
             Traffic::Cut(_) => format!(
-                "A controller must run for it to come back by itself; without one: kubectl kubervisor release, or kubectl label pod {pod} kubervisor/traffic=yes --overwrite"
+                "A controller must run for it to come back by itself; without one: {}, or {label}",
+                again.command(&["release", "-n", namespace])
             ),
             Traffic::KeptOut => format!(
-                "It comes back once the word is taken back (kubectl kubervisor override {pod} clear) and a controller runs"
+                "It comes back once the word is taken back ({}) and a controller runs",
+                again.command(&["override", pod, "clear"])
             ),
             Traffic::CutByHand | Traffic::Paused | Traffic::Odd | Traffic::Unlabelled => {
-                format!("kubectl label pod {pod} kubervisor/traffic=yes --overwrite puts it into traffic")
+                format!("{label} puts it into traffic")
             }
-            Traffic::Open | Traffic::OpenedByHand(_) => "Nothing is cut while no controller runs".to_owned(),
+            Traffic::Open | Traffic::OpenedByHand(_) => match self.acts {
+                Acts::Yes(how) => format!("A controller acts ({how}), and cuts it once it finds reason to"),
+                Acts::No(why) => format!("Nothing is cut while no controller runs ({why})"),
+                Acts::Unknown(why) => {
+                    format!("It is not known whether a controller runs, which may cut it: {why}")
+                }
+            },
         }
     }
 }
@@ -300,6 +365,7 @@ impl Told<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Reach;
     use crate::explain::look::tests::look;
     use crate::testing::{now, objects};
     use serde_json::json;
@@ -307,6 +373,11 @@ mod tests {
     fn pod(labels: &Value, annotations: &Value) -> Value {
         json!({"metadata": {"name": "checkout-7d9f-4ttpq", "namespace": "shop", "labels": labels, "annotations": annotations},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn instead(why: &str, look: Option<Look>) -> Instead {
+        let acts = Acts::No("nobody holds the Lease".into());
+        Instead { silence: Silence::Silent(why.into()), acts, look, again: Again::default() }
     }
 
     fn cut() -> Value {
@@ -324,7 +395,7 @@ mod tests {
             &cut(),
             "checkout",
             Some(&objects()[0]),
-            ("no controller is ready behind Service kubervisor/kubervisor (no endpoints)".into(), None),
+            instead("no controller is ready behind Service kubervisor/kubervisor (no endpoints)", None),
             now(),
         );
         insta::assert_snapshot!(marked.page(now(), None));
@@ -339,7 +410,7 @@ mod tests {
     fn a_cut_pod_while_the_controller_is_away_and_its_sources_are_not() {
         let look = look("Active", "uid-of-checkout-0");
         let marked =
-            Marked::of(&cut(), "checkout", Some(&objects()[0]), ("nothing answers".into(), look), now());
+            Marked::of(&cut(), "checkout", Some(&objects()[0]), instead("nothing answers", look), now());
         insta::assert_snapshot!(marked.page(now(), None));
         let read = serde_json::to_value(&marked).unwrap();
         assert_eq!(read["look"]["findings"][0]["verdict"], "Anomalous");
@@ -348,8 +419,7 @@ mod tests {
     #[test]
     fn a_pod_that_serves_is_told_what_one_look_makes_of_it() {
         let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
-        let of =
-            |uid| Marked::of(&open, "checkout", None, (String::new(), look("Active", uid)), now()).answer;
+        let of = |uid| Marked::of(&open, "checkout", None, instead("", look("Active", uid)), now()).answer;
         let begins = "checkout-7d9f-4ttpq is not cut, by its marks, a";
         let ill = of("uid-of-checkout-0");
         assert!(
@@ -366,18 +436,53 @@ mod tests {
     #[test]
     fn a_pod_that_serves_while_the_controller_is_away_is_not_explained_by_guesses() {
         let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
-        let marked = Marked::of(&open, "checkout", None, ("nothing answers".into(), None), now());
+        let marked = Marked::of(&open, "checkout", None, instead("nothing answers", None), now());
         assert_eq!(
             marked.answer,
             "checkout-7d9f-4ttpq is not cut, by its marks; why, only the controller knows"
         );
-        assert!(marked.page(now(), None).contains("The controller did not answer: nothing answers\n"));
+        let page = marked.page(now(), None);
+        assert!(page.contains("The controller did not answer: nothing answers\n"), "{page}");
+        assert!(page.contains("Nothing is cut while no controller runs (nobody holds the Lease)"), "{page}");
+    }
+
+    #[test]
+    fn a_controller_that_only_cannot_be_asked_is_not_said_to_be_away() {
+        let open = pod(&json!({"kubervisor/traffic": "yes"}), &json!({}));
+        let page = |acts, silence| {
+            let instead = Instead { silence, acts, ..instead("", None) };
+            Marked::of(&open, "checkout", None, instead, now()).page(now(), None)
+        };
+        let lives = Ok(Holder::Lives("kubervisor-0".into()));
+        let said = page(lives.into(), Silence::Unasked("you lack the right".into()));
+        assert!(said.contains("The controller was not reached: you lack the right\n"), "{said}");
+        assert!(said.contains("A controller acts (kubervisor-0 renews the Lease), and cuts it"), "{said}");
+        let said = page(Err(anyhow::anyhow!("no right")).into(), Silence::Unasked(String::new()));
+        assert!(
+            said.contains("not known whether a controller runs") && !said.contains("Nothing is cut"),
+            "{said}"
+        );
+        let said = page(Acts::Yes("it answers".into()), Silence::Refused("not judged yet".into()));
+        assert!(said.contains("The controller has no explanation: not judged yet\n"), "{said}");
+    }
+
+    #[test]
+    fn a_way_out_can_be_pasted() {
+        let reach =
+            Reach { context: Some("prod".into()), namespace: Some("shop".into()), ..Reach::default() };
+        let instead = Instead { again: Again::new(&reach), ..instead("", None) };
+        let change = Marked::of(&cut(), "checkout", None, instead, now()).change;
+        assert!(
+            change.contains("kubectl kubervisor release -n shop --context prod, or kubectl label pod "),
+            "{change}"
+        );
+        assert!(change.ends_with("--overwrite -n shop --context prod"), "{change}");
     }
 
     #[test]
     fn every_state_has_its_sentence() {
         let of = |labels: Value, annotations: Value| {
-            Marked::of(&pod(&labels, &annotations), "checkout", None, (String::new(), None), now()).answer
+            Marked::of(&pod(&labels, &annotations), "checkout", None, instead("", None), now()).answer
         };
         let label = |value: &str| json!({"kubervisor/traffic": value});
         let none = || json!({});

@@ -101,7 +101,7 @@ async fn the_sources_of_the_breakers_are_asked_once_by_way_of_the_api_server() {
         "{ill}"
     );
     assert!(
-        lines[1].starts_with("The controller did not answer: there is no Service \"kubervisor\""),
+        lines[1].starts_with("The controller was not reached: there is no Service \"kubervisor\""),
         "{ill}"
     );
     assert!(lines[2].contains("one look just now, by your own rights, gives"), "{ill}");

@@ -27,7 +27,7 @@ async fn a_hold_stops_it_and_its_end_lets_it_go_on_and_no_hold_of_others_is_lost
     assert!(tried.contains("held until it is taken back: picking (server dry run)\n"), "{tried}");
     assert_eq!(reasons(&shop).await, [""; 0]);
     let said = admin.kubectl(&["kubervisor", "hold", "pears", "--reason", "picking", "--for", "2h"]).await;
-    assert!(said.ok && said.out.contains("kubectl kubervisor resume pears --reason \"picking\""), "{said:?}");
+    assert!(said.ok && said.out.contains("kubectl kubervisor resume pears --reason picking\n"), "{said:?}");
     shop.state_is("Held").await;
     let words = ["one", "two", "three"].map(|reason| ["hold", "pears", "--reason", reason]);
     let all = words.iter().map(|words| admin.sees(words));
@@ -98,9 +98,23 @@ async fn a_freeze_holds_all_until_the_thaw_and_needs_a_lease() {
     assert!(admin.sees(&["thaw", &place]).await.contains("is not frozen: nothing is changed"));
     let said = admin.runs(&["freeze", "--reason", "frost, Ada", &place]).await;
     assert!(
-        said.ok && said.err.is_empty() && said.out.contains("To end it: kubectl kubervisor thaw"),
+        said.ok
+            && said.err.is_empty()
+            && said.out.contains(&format!(
+                "To end it: kubectl kubervisor thaw --controller-namespace {}\n",
+                shop.namespace
+            )),
         "{said:?}"
     );
+    let words = ["freeze", "--reason", "storm, Grace", &place];
+    let refused = admin.is_refused(&words).await;
+    assert!(
+        refused.contains("for another reason: \"frost, Ada\"") && refused.contains("--force"),
+        "{refused}"
+    );
+    let forced = admin.sees(&[&words[..], &["--force"]].concat()).await;
+    assert!(forced.contains("frozen: storm, Grace, no longer for: frost, Ada\n"), "{forced}");
+    admin.sees(&["freeze", "--reason", "frost, Ada", &place, "--force"]).await;
     let holds = || async { shop.condition("Held").await.2.contains("frost, Ada") };
     eventually("the status says that it is frozen", SOON, holds).await;
     let said = admin.sees(&["thaw", &place]).await;
@@ -114,6 +128,27 @@ async fn a_freeze_holds_all_until_the_thaw_and_needs_a_lease() {
             && said.err.contains("last renewed the Lease")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_only_write_the_lease_freezes_and_is_told_what_is_not_known() {
+    let shop = Shop::open("writeonly", 1).await;
+    let _controller = Controller::ready(&shop.controller().brief()).await;
+    let place = format!("--controller-namespace={}", shop.namespace);
+    let account = shop.account().await;
+    let writes = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["patch"]});
+    shop.allow(&account, &[writes]).await;
+    let writer = Person::with(&shop, &shop.controller_as(&account, &[]).kubeconfig);
+    eventually("it is frozen, and that is no failure", SOON, || async {
+        let said = writer.runs(&["freeze", "--reason", "frost", &place]).await;
+        said.ok
+            && said.out.contains("frozen: frost\n")
+            && said.err.starts_with("warning: ")
+            && said.err.contains("get leases")
+    })
+    .await;
+    let thawed = Person::admin(&shop).sees(&["thaw", &place]).await;
+    assert!(thawed.contains("thawed, was frozen: frost\n"), "{thawed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
