@@ -147,8 +147,7 @@ async fn a_breaker_in_dry_run_has_its_word_beside_those_that_act() {
     let mut tried = custom_breaker("tried", &source);
     tried["mode"] = json!("DryRun");
     shop.govern(json!({"breakers": [discrete_breaker("errors", &source), tried]})).await;
-    let answer =
-        "pear-3 serves: no breaker finds anything wrong with it; breaker tried, in dry run, would have cut it";
+    let answer = "pear-3 serves: no breaker finds anything wrong with it; breaker tried, in dry run, would have cut it";
     let told = || async {
         let said = text(&of_pod(&shop, &controller, "pear-3").await, "answer").to_owned();
         Ok(if said == answer { Ok(()) } else { Err(said) })
