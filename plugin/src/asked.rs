@@ -15,7 +15,7 @@ use crate::args::TryArgs;
 use crate::fail::code;
 use crate::objects::{name, text};
 use crate::out;
-use crate::pods;
+use crate::pod;
 use crate::reach::Cluster;
 use crate::words::plain;
 
@@ -119,7 +119,7 @@ impl Asked<'_> {
 
     /// This very pod, and none that took its name.
     async fn now(&self) -> anyhow::Result<Value> {
-        let now = pods::get(self.cluster, name(self.pod)).await?;
+        let now = pod::get(self.cluster, name(self.pod)).await?;
         anyhow::ensure!(
             text(&now, "/metadata/uid") == text(self.pod, "/metadata/uid"),
             "pod {} went away meanwhile, and another one has its name: do it again for that one",
@@ -136,13 +136,13 @@ impl Asked<'_> {
         let taking = async {
             for _ in 0..TRIES {
                 let now = self.now().await?;
-                if pods::word(&now) != Some(self.word) {
+                if pod::word(&now) != Some(self.word) {
                     return Ok(Taken::Others(now));
                 }
                 let version = text(&now, "/metadata/resourceVersion");
                 let patch =
                     json!({"metadata": {"resourceVersion": version, "annotations": {key::OVERRIDE: former}}});
-                match pods::write(self.cluster, name(&now), &patch, &TryArgs::default()).await {
+                match pod::write(self.cluster, name(&now), &patch, &TryArgs::default()).await {
                     Err(error) if code(&error) == Some(409) => {}
                     answer => return answer.map(Taken::Back),
                 }
@@ -163,7 +163,7 @@ impl Asked<'_> {
             Err(error) => error.context("interrupted"),
             Ok(Taken::Others(now)) => anyhow::anyhow!("interrupted: {}", theirs(&now)),
             Ok(Taken::Back(now)) => {
-                let place = match (pods::out(&now), self.word, former) {
+                let place = match (pod::out(&now), self.word, former) {
                     (true, "Cut", former) if former != Some("Cut") => "was cut already and goes back",
                     (true, ..) => "is out of traffic",
                     (false, ..) => "is in traffic",
@@ -194,7 +194,7 @@ impl Asked<'_> {
 #[must_use]
 pub fn theirs(now: &Value) -> String {
     let pod = name(now);
-    match pods::word(now) {
+    match pod::word(now) {
         Some(word) => {
             format!("somebody else changed the word on pod {pod} to {} meanwhile, which stays", plain(word))
         }

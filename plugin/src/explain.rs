@@ -26,7 +26,7 @@ use crate::freeze::acts;
 use crate::governs::{governors, nobody};
 use crate::objects::{self, name, text};
 use crate::out::{columns, formed, print};
-use crate::pods;
+use crate::pod;
 use crate::reach::Cluster;
 use look::Look;
 use marked::{Acts, Instead, Marked, Silence};
@@ -36,12 +36,10 @@ use marked::{Acts, Instead, Marked, Silence};
 /// # Errors
 /// There is no such pod, no KubervisorService governs it, or the server refuses.
 pub async fn run(cluster: &Cluster, args: &ExplainArgs) -> anyhow::Result<()> {
-    let wanted =
-        args.pod.strip_prefix("pods/").or_else(|| args.pod.strip_prefix("pod/")).unwrap_or(&args.pod);
     let way = Way::to(cluster, &args.controller)?;
-    let pod = pods::get(cluster, wanted).await?;
+    let pod = pod::get(cluster, &args.pod).await?;
     let service = governor(cluster, &pod).await?;
-    let path = format!("/explain/{}/{service}/{wanted}", cluster.namespace);
+    let path = format!("/explain/{}/{service}/{}", cluster.namespace, name(&pod));
     let heard = match way.ask(&path).await {
         Heard::Told(answer) if is_of_another(&answer, &pod) => Heard::Silent(another(&way)),
         heard => heard,

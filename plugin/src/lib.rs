@@ -7,7 +7,7 @@
 //!   controller   the controller's own pages;  values   what breakers measured last, from there
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   screen   the live screen
-//!   steer, freeze, pods (asked, governs), release   verbs that steer
+//!   steer, freeze, pods (asked, pod, governs), release   verbs that steer
 //!   activate (templates), deactivate (ground)   the key in a Service's selector
 //!   table, age, bar, rules, words, out  how it is printed;  fail   what is said when it fails;  again   what is pasted next
 //!   check    manifests -> findings; no cluster
@@ -37,6 +37,7 @@ pub mod ground;
 pub mod objects;
 pub mod out;
 pub mod papers;
+pub mod pod;
 pub mod pods;
 pub mod reach;
 pub mod release;

@@ -3,9 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{GetParams, ListParams, Patch, Request};
 use kubervisor::api::{TrafficLabel, key, restore_patch};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -14,16 +11,14 @@ use crate::again::Again;
 use crate::args::{ControllerArgs, OverrideArgs, PodArgs, TryArgs, Word};
 use crate::asked::{Asked, DONE_WITHIN, Ended, Stop, Taken, theirs};
 use crate::controller::{Heard, Way};
-use crate::fail::{Ask, Refused, code, unknown};
 use crate::freeze::{Holder, holder};
 use crate::governs::{governors, nobody};
-use crate::objects::{bare, name, text};
+use crate::objects::{name, text};
 use crate::out::print;
+use crate::pod::{get, label, out, say, word, write};
 use crate::reach::Cluster;
 use crate::words::plain;
 
-/// Kinds that may stand before a pod's name.
-const KINDS: [&str; 3] = ["pod", "pods", "po"];
 /// A controller that is there says within that whether it looks after a pod.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -337,62 +332,6 @@ pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<(
         }
     };
     print(&format!("pod/{name} {did}{}\n{next}{back}\n", args.only_try.mark()))
-}
-
-/// What a person said of it.
-pub(crate) fn word(pod: &Value) -> Option<&str> {
-    let annotations = pod.pointer("/metadata/annotations")?;
-    annotations.get(key::OVERRIDE).and_then(Value::as_str)
-}
-
-fn label(pod: &Value) -> TrafficLabel {
-    let labels = pod.pointer("/metadata/labels");
-    TrafficLabel::of(labels.and_then(|labels| labels.get(key::TRAFFIC)).and_then(Value::as_str))
-}
-
-/// Whether its label keeps it out of traffic.
-pub(crate) fn out(pod: &Value) -> bool {
-    matches!(label(pod), TrafficLabel::No | TrafficLabel::Pause)
-}
-
-/// Writes the word, on this very pod and none that took its name.
-async fn say(cluster: &Cluster, pod: &Value, word: Option<&str>, only_try: &TryArgs) -> anyhow::Result<()> {
-    let uid = text(pod, "/metadata/uid");
-    let patch = json!({"metadata": {"uid": uid, "annotations": {key::OVERRIDE: word}}});
-    write(cluster, name(pod), &patch, only_try).await.map(drop)
-}
-
-/// Gives the metadata as they are then.
-pub(crate) async fn write(
-    cluster: &Cluster,
-    pod: &str,
-    patch: &Value,
-    only_try: &TryArgs,
-) -> anyhow::Result<Value> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let ask = Ask { verb: "patch", resource: "pods", name: pod, namespace: Some(&cluster.namespace) };
-    let written = ask.of(api.patch_metadata(pod, &only_try.params(), &Patch::Merge(patch))).await?;
-    Ok(serde_json::to_value(written)?)
-}
-
-/// A pod by its name, or `pod/NAME`.
-pub(crate) async fn get(cluster: &Cluster, wanted: &str) -> anyhow::Result<Value> {
-    cluster.single()?;
-    let wanted = bare(wanted, &KINDS)?;
-    let ask = Ask { verb: "get", resource: "pods", name: wanted, namespace: Some(&cluster.namespace) };
-    let path = format!("/api/v1/namespaces/{}/pods", cluster.namespace);
-    let request = Request::new(path).get(wanted, &GetParams::default())?;
-    match ask.of(cluster.client.request(request)).await {
-        Err(error) if code(&error) == Some(404) => {
-            let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-            // Only to help: without the right to list there is no offer.
-            let others =
-                api.list_metadata(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-            let names = others.iter().filter_map(|pod| pod.metadata.name.as_deref());
-            Err(Refused::not_found(unknown("pods", wanted, names)).into())
-        }
-        answer => answer,
-    }
 }
 
 #[cfg(test)]
