@@ -250,7 +250,6 @@ async fn config() -> anyhow::Result<Config> {
 
 /// A client that never retries by itself: a refused eviction would be tried for minutes, out of the budget's sight.
 fn client(mut config: Config) -> anyhow::Result<Client> {
-    config.default_retry = false;
     config.connect_timeout = Some(crate::cluster::CALL_TIMEOUT);
     crate::cluster::client::client(config).context("the configuration of the cluster cannot be used")
 }

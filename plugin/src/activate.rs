@@ -21,7 +21,7 @@ use crate::again::Again;
 use crate::args::{ActivateArgs, TryArgs};
 use crate::ground::{Ground, PODS, SERVICES, named};
 use crate::objects::name;
-use crate::out::print;
+use crate::out::{print, say};
 use crate::reach::Cluster;
 use crate::steer::FIELD_MANAGER;
 use crate::templates::Later;
@@ -79,7 +79,7 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
 
 fn warn(warning: Option<String>) {
     if let Some(warning) = warning {
-        eprintln!("warning: {warning}");
+        say(&format!("warning: {warning}"));
     }
 }
 

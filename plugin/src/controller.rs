@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::client::Body;
 use kube::{Client, Config};
-use kubervisor::api::{NotExplained, Unexplained};
+use kubervisor::api::{EXPLAINED_VERSION, Explained, NotExplained, Unexplained};
 use kubervisor::cluster::client::client;
 use serde_json::Value;
 
@@ -151,6 +151,20 @@ impl Way {
             ),
         }
     }
+}
+
+/// An answer as this program knows it.
+///
+/// # Errors
+/// It is of a newer form, or none.
+pub fn explained(answer: Value) -> anyhow::Result<Explained> {
+    let explained: Explained =
+        serde_json::from_value(answer).context("the controller's answer cannot be read")?;
+    anyhow::ensure!(
+        explained.version <= EXPLAINED_VERSION,
+        "the controller is newer than this program, which cannot read its answer: update it, or take explain -o json"
+    );
+    Ok(explained)
 }
 
 /// It may answer later, or another one may.

@@ -17,11 +17,11 @@ mod page;
 mod route;
 
 use jiff::Timestamp;
-use kubervisor::api::{EXPLAINED_VERSION, Explained, key};
+use kubervisor::api::key;
 use serde_json::Value;
 
 use crate::args::ExplainArgs;
-use crate::controller::{Heard, Way};
+use crate::controller::{Heard, Way, explained};
 use crate::freeze::acts;
 use crate::governs::{governors, nobody};
 use crate::objects::{self, name, text};
@@ -82,11 +82,7 @@ fn told(answer: Value, args: &ExplainArgs) -> anyhow::Result<String> {
     if let Some(form) = args.output {
         return formed(&answer, form);
     }
-    let explained: Explained = serde_json::from_value(answer)?;
-    anyhow::ensure!(
-        explained.version <= EXPLAINED_VERSION,
-        "the controller is newer than this program, which cannot read its answer: update it, or take -o json"
-    );
+    let explained = explained(answer)?;
     let pod =
         explained.pods.first().ok_or_else(|| anyhow::anyhow!("the controller's answer has no pod in it"))?;
     Ok(page::page(&explained, pod, Timestamp::now(), columns()))

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::age;
 use crate::args::{ControllerArgs, FreezeArgs, ThawArgs, TryArgs};
 use crate::fail::{Ask, Refused, code};
-use crate::out::print;
+use crate::out::{print, say};
 use crate::reach::Cluster;
 use crate::words::plain;
 
@@ -51,15 +51,15 @@ pub async fn freeze(cluster: &Cluster, args: &FreezeArgs) -> anyhow::Result<()> 
         cluster.again.of(controller).command(&["thaw"])
     ))?;
     if let Before::Unknown(error) = former {
-        eprintln!("warning: whether it was frozen for another reason before is not known: {error:#}");
+        say(&format!("warning: whether it was frozen for another reason before is not known: {error:#}"));
         return Ok(());
     }
     match holder(cluster, controller).await {
         Ok(Holder::Lives(_)) => {}
         Ok(Holder::Nobody(why)) => {
-            eprintln!("warning: no controller acts now ({why}); it holds for the next one");
+            say(&format!("warning: no controller acts now ({why}); it holds for the next one"));
         }
-        Err(error) => eprintln!("warning: whether a controller acts is not known: {error:#}"),
+        Err(error) => say(&format!("warning: whether a controller acts is not known: {error:#}")),
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ pub async fn thaw(cluster: &Cluster, args: &ThawArgs) -> anyhow::Result<()> {
         cluster.again.command(&["get", "-A"])
     ))?;
     if was.is_empty() {
-        eprintln!("warning: whether it was frozen, and why, is not known: the Lease may not be read");
+        say("warning: whether it was frozen, and why, is not known: the Lease may not be read");
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::again::Again;
 use crate::args::{DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
 use crate::fail::{Ask, RESOURCE, code, nearest};
 use crate::objects::{bare_name, kind, one, text};
-use crate::out::print;
+use crate::out::{print, say};
 use crate::reach::Cluster;
 
 /// Our name in the server's field ownership and audit log.
@@ -269,9 +269,9 @@ async fn change(
         let mark = if patch.is_some() { only_try.mark() } else { "" };
         print(&format!("kubervisorservice.kubervisor.k8s.io/{name} {did}{mark}\n{next}\n"))?;
         if let (Some(_), Some(keeper)) = (patch, keeper(&object)) {
-            eprintln!(
+            say(&format!(
                 "warning: {keeper} writes this object too and may take the change back: make it there as well"
-            );
+            ));
         }
         return Ok(());
     }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use kubervisor::api::{EXPLAINED_VERSION, Explained, ExplainedFinding, ExplainedPod};
+use kubervisor::api::{Explained, ExplainedFinding, ExplainedPod};
 use serde_json::Value;
 
-use crate::controller::{Heard, Way};
+use crate::controller::{Heard, Way, explained};
 use crate::objects::{name, namespace};
 
 /// Pods that are named for each breaker, the worst.
@@ -25,11 +25,7 @@ fn read(heard: Heard) -> Values {
         Heard::Refused(not) => return Err(not.error),
         Heard::Silent(why) | Heard::Unasked(why) => return Err(why),
     };
-    match serde_json::from_value::<Explained>(answer) {
-        Ok(explained) if explained.version <= EXPLAINED_VERSION => Ok(explained),
-        Ok(_) => Err("the controller is newer than this program: update it".to_owned()),
-        Err(error) => Err(format!("the controller's answer cannot be read: {error}")),
-    }
+    explained(answer).map_err(|error| format!("{error:#}"))
 }
 
 /// The worst of a breaker's pods with their values, each with its share of the limit; none where nothing was measured.
@@ -64,7 +60,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn explained() -> Explained {
+    fn pears() -> Explained {
         let pod = |name: &str, findings: Value| json!({"name": name, "findings": findings});
         let errors = |bad: &str, margin: f64| json!({"breaker": "errors", "value": bad, "margin": margin});
         let answer = json!({"version": 1, "pods": [
@@ -80,14 +76,14 @@ mod tests {
 
     #[test]
     fn the_worst_are_named_first_and_who_is_unknown_has_no_value() {
-        let told = worst(&explained(), "errors").unwrap();
+        let told = worst(&pears(), "errors").unwrap();
         assert_eq!(
             told,
             "pear-1 bad 62 % of 9 (2.07 of the limit); pear-0 bad 3 % of 9 (0.10 of the limit); \
              pear-3 bad 0 % of 9 (0.00 of the limit); 1 more"
         );
-        assert_eq!(worst(&explained(), "price").unwrap(), "pear-1 0.2500; the median is 0.2000");
-        assert_eq!(worst(&explained(), "latency"), None);
+        assert_eq!(worst(&pears(), "price").unwrap(), "pear-1 0.2500; the median is 0.2000");
+        assert_eq!(worst(&pears(), "latency"), None);
     }
 
     #[test]
