@@ -111,6 +111,19 @@ async fn delay_holds_a_request_back_and_then_forwards_it() {
 }
 
 #[tokio::test]
+async fn hold_keeps_a_request_back_until_the_rule_is_cleared() {
+    let scene = Scene::new().await;
+    let held = scene.proxy.inject(Rule::new(Fault::Hold).method(Method::POST).times(1));
+    let cleared = async {
+        becomes(1, async || scene.proxy.hits(held)).await;
+        assert!(scene.direct.get_opt("held").await.unwrap().is_none());
+        scene.proxy.clear(held);
+    };
+    let (created, ()) = tokio::join!(scene.create("held"), cleared);
+    created.unwrap();
+}
+
+#[tokio::test]
 async fn status_answers_in_the_api_servers_place_so_many_times() {
     let scene = Scene::new().await;
     let id = scene.proxy.inject(Rule::new(Fault::Status(409)).path("/configmaps").times(1));

@@ -189,6 +189,10 @@ async fn handle(shared: Arc<Shared>, incoming: http::Request<Incoming>) -> Resul
             tokio::time::sleep(delay).await;
             forward(shared, request, incoming).await
         }
+        Some((id, Fault::Hold)) => {
+            shared.until_cleared(id).await;
+            forward(shared, request, incoming).await
+        }
         Some((_, Fault::Status(code))) => refusal(code),
         Some((_, Fault::Drop)) => Err(Broken("a rule drops this request")),
         Some((id, Fault::Hang)) => {

@@ -9,6 +9,8 @@ use http::Method;
 pub enum Fault {
     /// The request is forwarded that much later.
     Delay(Duration),
+    /// The request is forwarded as soon as the rule is cleared.
+    Hold,
     /// This HTTP status is the answer, with a Kubernetes `Status` as its body; the request is not forwarded.
     Status(u16),
     /// The connection is closed without an answer; the request is not forwarded.
@@ -31,7 +33,12 @@ impl Fault {
     fn is_for_streams(self) -> bool {
         match self {
             Fault::DelayWatch(_) | Fault::SwallowWatch | Fault::CutWatch => true,
-            Fault::Delay(_) | Fault::Status(_) | Fault::Drop | Fault::Hang | Fault::LoseAnswer => false,
+            Fault::Delay(_)
+            | Fault::Hold
+            | Fault::Status(_)
+            | Fault::Drop
+            | Fault::Hang
+            | Fault::LoseAnswer => false,
         }
     }
 }

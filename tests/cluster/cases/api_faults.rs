@@ -1,9 +1,9 @@
 //! The API server refuses, is silent, is late or is away: nothing is overspent, nothing stays out for ever.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::Method;
-use localcluster::{Fault, FaultProxy, Rule};
+use localcluster::{Fault, FaultProxy, Rule, RuleId};
 use serde_json::{Value, json};
 
 use crate::harness::trace::{PodWrite, Step, most_out, of};
@@ -11,8 +11,6 @@ use crate::harness::{
     Controller, Fake, FakeSource, Observer, SOON, Shop, custom_breaker, discrete_breaker, eventually,
 };
 
-/// A write is held this long: enough to change the cluster under it, less than a call's time.
-const HELD: Duration = Duration::from_secs(3);
 /// Evaluations, once a second, after which a second try would have been seen.
 const SEVERAL: usize = 6;
 
@@ -39,11 +37,12 @@ impl Stage {
         Self { shop, source, proxy, observer, start: Instant::now(), _controller: controller }
     }
 
-    /// The next write to a pod is held; returns while it is.
-    async fn holds_a_cut_of(&self, pod: &str) {
-        let held = self.proxy.inject(write(Fault::Delay(HELD)).times(1));
+    /// The next write to a pod is held; returns while it is. Cleared, the rule lets it go.
+    async fn holds_a_cut_of(&self, pod: &str) -> RuleId {
+        let held = self.proxy.inject(write(Fault::Hold).times(1));
         self.source.name_bad([pod]);
         eventually("a write is held", SOON, || async { self.proxy.hits(held) == 1 }).await;
+        held
     }
 
     /// Status of the answers to every write to this pod, waited for until there is one.
@@ -88,8 +87,9 @@ fn write(fault: Fault) -> Rule {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_deleted_between_decision_and_write_is_dropped_and_the_next_tick_acts_right() {
     let stage = Stage::open("gone").await;
-    stage.holds_a_cut_of("pear-0").await;
+    let held = stage.holds_a_cut_of("pear-0").await;
     stage.shop.delete_pod("pear-0").await;
+    stage.proxy.clear(held);
     assert_eq!(stage.codes("pear-0").await, [404]);
     stage.source.name_bad(["pear-0", "pear-1"]);
     stage.shop.cut_are(&["pear-1"]).await;
@@ -100,8 +100,9 @@ async fn a_pod_deleted_between_decision_and_write_is_dropped_and_the_next_tick_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_changed_between_decision_and_write_is_decided_afresh() {
     let stage = Stage::open("changed").await;
-    stage.holds_a_cut_of("pear-0").await;
+    let held = stage.holds_a_cut_of("pear-0").await;
     stage.shop.mark("pear-0", json!({}), json!({"touched": "yes"})).await;
+    stage.proxy.clear(held);
     stage.shop.cut_are(&["pear-0"]).await;
     assert_eq!(stage.codes("pear-0").await, [409, 200]);
     let writes = stage.writes_to("pear-0").await;
@@ -112,26 +113,17 @@ async fn a_pod_changed_between_decision_and_write_is_decided_afresh() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_pod_of_an_old_name_does_not_inherit_the_cut() {
     let stage = Stage::open("reborn").await;
-    // Held for so long only: where making the new pod takes longer the write meets none, which is another story.
-    let mut met = None;
-    for pod in ["pear-0", "pear-1", "pear-2", "pear-3"] {
-        stage.holds_a_cut_of(pod).await;
-        stage.source.name_bad([]);
-        stage.shop.delete_pod(pod).await;
-        stage.shop.bare_pod(pod, "pears").await;
-        let codes = stage.codes(pod).await;
-        stage.shop.serves(5).await;
-        stage.evaluates(SEVERAL).await;
-        assert_eq!(stage.codes(pod).await, codes, "it was tried again");
-        if codes == [409] {
-            met = Some(pod);
-            break;
-        }
-        assert_eq!(codes, [404]);
-    }
-    let pod = met.expect("a write that meets the new pod");
-    stage.source.name_bad([pod]);
-    stage.shop.cut_are(&[pod]).await;
+    let held = stage.holds_a_cut_of("pear-0").await;
+    stage.source.name_bad([]);
+    stage.shop.delete_pod("pear-0").await;
+    stage.shop.bare_pod("pear-0", "pears").await;
+    stage.proxy.clear(held);
+    assert_eq!(stage.codes("pear-0").await, [409], "the write did not meet the new pod");
+    stage.shop.serves(5).await;
+    stage.evaluates(SEVERAL).await;
+    assert_eq!(stage.codes("pear-0").await, [409], "it was tried again");
+    stage.source.name_bad(["pear-0"]);
+    stage.shop.cut_are(&["pear-0"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

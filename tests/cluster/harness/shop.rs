@@ -92,8 +92,18 @@ impl Shop {
     /// Waits until exactly `count` pods are behind the Service.
     pub async fn serves(&self, count: usize) {
         let observer = self.observer();
-        eventually(&format!("{count} pods serve"), SOON, || async { observer.serving().len() == count })
-            .await;
+        let serve = || async {
+            let serving = observer.serving();
+            if serving.len() == count {
+                return Ok(Ok(()));
+            }
+            // A pod that no slice names: what it lacks.
+            let pods = self.pods().await;
+            let others = pods.into_iter().filter(|(name, _)| !serving.contains(name));
+            let lacks = others.map(|(_, pod)| (pod.metadata, pod.status.unwrap_or_default()));
+            Ok(Err(format!("{serving:?} do; not: {}", json!(lacks.collect::<Vec<_>>()))))
+        };
+        localcluster::until(&format!("{count} pods serve"), SOON, serve).await.unwrap();
     }
 
     pub fn observer(&self) -> Observer {
