@@ -302,7 +302,7 @@ pub struct Report {
     pub members: u32,
     /// After the actions of the plan.
     pub budget: Budget,
-    /// Members with label `no`, ours or a person's.
+    /// Members with label `no`, ours or a person's, after the actions of the plan.
     pub cut: u32,
     /// Members with label `pause`.
     pub paused: u32,

@@ -125,7 +125,7 @@ impl<'a> Draft<'a> {
                 breaker.floor_reached = refusals.iter().filter(own).any(floor);
             }
         }
-        let report = report(input, memory, budget, gates, remarks);
+        let report = report(input, memory, &actions, budget, gates, remarks);
         Plan { actions, refusals, report, next_due }
     }
 }
@@ -155,6 +155,7 @@ fn allowed(memory: &Memory, member: &Member, now: Now) -> bool {
 fn report(
     input: &Input<'_>,
     memory: &Memory,
+    actions: &[Action],
     budget: Budget,
     gates: Vec<Gate>,
     remarks: Vec<Remark>,
@@ -164,7 +165,14 @@ fn report(
         Some(known) => known.report.clone(),
         None => BreakerReport { name: Arc::clone(name), unknown: fleet.size(), ..BreakerReport::default() },
     };
-    let cut = |m: &Member| matches!(m.traffic, Traffic::Cut(_) | Traffic::KeptOut | Traffic::CutByHand);
+    // As the budget counts them: a reader must find every member that is not serving somewhere.
+    let planned: BTreeSet<_> =
+        actions.iter().filter(|a| a.what.step() == Move::Cut).map(|a| &a.uid).collect();
+    let cut = |m: &Member| {
+        matches!(m.traffic, Traffic::Cut(_) | Traffic::KeptOut | Traffic::CutByHand)
+            || m.in_flight == Some(Move::Cut)
+            || planned.contains(&m.uid)
+    };
     Report {
         members: fleet.size(),
         budget,

@@ -86,8 +86,17 @@ fn shares_beyond_any_sense_cut_nobody_and_break_nothing() {
 fn a_cut_in_flight_is_out_does_not_serve_and_counts_for_the_period() {
     let mut scene = Scene::open(6);
     scene.pod("pod-02").in_flight = Some(Move::Cut);
-    let budget = scene.tick().report.budget;
-    assert_eq!((budget.serving, budget.out, budget.recent_cuts), (5, 1, 1));
+    let report = scene.tick().report;
+    let budget = report.budget;
+    assert_eq!((budget.serving, budget.out, budget.recent_cuts, report.cut), (5, 1, 1, 1));
+}
+
+#[test]
+fn a_tick_reports_its_own_cuts_as_no_longer_serving_and_as_cut() {
+    let mut scene = Scene::open(6);
+    let plan = scene.naming(&["pod-02"]);
+    assert_eq!(steps(&plan, Move::Cut), ["pod-02"]);
+    assert_eq!((plan.report.members, plan.report.budget.serving, plan.report.cut), (6, 5, 1));
 }
 
 #[test]
