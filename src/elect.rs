@@ -58,7 +58,7 @@ pub async fn stand(
 /// Takes the Lease from whoever has it, and waits until nothing of his can be carried out any more.
 ///
 /// # Errors
-/// It cannot be read, or `stop` came first.
+/// It cannot be read, or may not be taken, or `stop` came first.
 pub async fn seize(
     args: &LeaseArgs,
     config: &Config,
@@ -82,6 +82,13 @@ pub async fn seize(
         );
         return Ok((Mandate::unlimited(), Campaign(None)));
     };
+    // A candidate asks again for ever; here somebody waits for the end.
+    lease::may_take(client, &place).await.with_context(|| {
+        format!(
+            "cannot take the Lease {namespace}/{name}, which it takes the right to patch for; where no controller \
+             runs, --leader-elect=false does without"
+        )
+    })?;
     let mandate = Mandate::none(Arc::new(boot_clock));
     let election = Election::new(identity(), Timing::of(&record), true);
     let wall = Arc::new(Timestamp::now);

@@ -310,6 +310,16 @@ pub async fn read(client: &Client, place: &Place) -> Result<Option<Record>, Call
     Ok(call(api.get_opt(&place.name)).await?.map(record))
 }
 
+/// Whether it may be taken: the right to patch it, asked for by a patch of nothing that is not kept.
+///
+/// # Errors
+/// What the server said.
+pub async fn may_take(client: &Client, place: &Place) -> Result<(), CallError> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), &place.namespace);
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    call(api.patch(&place.name, &params, &Patch::Merge(json!({})))).await.map(drop)
+}
+
 pub(super) fn record(lease: Lease) -> Record {
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0);

@@ -213,6 +213,30 @@ async fn without_the_right_to_the_lease_nothing_is_done_and_that_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn release_without_the_right_to_take_the_lease_says_so_and_frees_nobody() {
+    let (shop, source) = open("unseized").await;
+    let controller = Controller::ready(&shop.controller().brief()).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    let holder = shop.holder().await;
+    let account = shop.account().await;
+    shop.allow(&account, &documented_rules_without("patch", "leases")).await;
+    let kubeconfig = shop.controller_as(&account, &[]).kubeconfig;
+    let (succeeded, said) = shop.release_by(kubeconfig, &["--accept-dark"]).await;
+    assert!(
+        !succeeded && said.contains("cannot take the Lease") && said.contains("--leader-elect=false"),
+        "{said}"
+    );
+    assert_eq!(
+        shop.writes_by(&account.user, Timestamp::UNIX_EPOCH).await.iter().filter(|w| w.code < 400).count(),
+        0
+    );
+    assert_eq!((shop.holder().await, shop.labelled("no").await), (holder, vec!["pear-0".to_owned()]));
+    assert!(leads(&controller).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_meanwhile() {
     let (shop, source) = open("seized").await;
     let controller = Controller::ready(&shop.controller().brief()).await;

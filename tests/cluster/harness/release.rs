@@ -1,5 +1,6 @@
 //! `kubervisor release`, the shipped binary.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::Shop;
@@ -7,8 +8,12 @@ use super::Shop;
 impl Shop {
     /// Runs it in this namespace as the admin, with these words behind; gives whether it succeeded, and what it said.
     pub async fn release(&self, words: &[&str]) -> (bool, String) {
+        self.release_by(self.cluster.kubeconfig("admin", None).unwrap(), words).await
+    }
+
+    /// The same as whom this kubeconfig names.
+    pub async fn release_by(&self, kubeconfig: PathBuf, words: &[&str]) -> (bool, String) {
         let mut command = Command::new(super::program("kubervisor"));
-        let kubeconfig = self.cluster.kubeconfig("admin", None).unwrap();
         command.args(["release", "--namespace", &self.namespace, "--lease-namespace", &self.namespace]);
         command.args(words).env("KUBECONFIG", kubeconfig);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
