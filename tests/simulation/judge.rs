@@ -92,6 +92,8 @@ pub struct Judge {
     /// Since when a floor is not repaired, by controller and resource.
     short: BTreeMap<(usize, String), Duration>,
     minute: BTreeMap<usize, (u64, u64)>,
+    /// Marks that were written to pods, by path and body, while they were governed.
+    marked: BTreeSet<(String, String)>,
     /// Events that are still to come.
     owed: Vec<told::Owed>,
     pub last_write: Duration,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::trace::{PodWrite, Step, of};
-use crate::harness::{Behaviour, Controller, Orchard, SOON, Shop, WELL, breaker, eventually, throughout};
+use crate::harness::{
+    Behaviour, Controller, Orchard, SOON, Shop, WELL, breaker, eventually, price_by_the_mean, throughout,
+};
 
 /// `maxSampleAge` of a breaker that is evaluated twice within it.
 const MAX_SAMPLE_AGE: Duration = Duration::from_mins(1);
@@ -69,7 +71,7 @@ async fn prometheus_killed_for_a_minute_in_mid_incident_cuts_nobody_on_its_first
     let (dear, free, next) = (&names[0], &names[5], &names[1]);
     let rule = json!({"scrapeInterval": 1, "continuousValueDeviation": {
         "prometheusService": orchard.address(), "podNamekey": "pod", "maxDeviationPercent": 40,
-        "promQL": "rate(price_sum_total[5s]) / scalar(avg(rate(price_sum_total[5s])))",
+        "promQL": price_by_the_mean("5s"),
     }});
     shop.govern(unlimited(&[breaker("price", &rule)])).await;
     told.all_are("price", "healthy", 6.0).await;
@@ -175,8 +177,7 @@ fn of_2018(prometheus: &str) -> Value {
                 "minPodsAvailableRatio": 50,
                 "continuousValueDeviation": {
                     "prometheusService": prometheus,
-                    "promQL": "(rate(price_sum_total[6s]) / ignoring(code) rate(answers_total{code=\"200\"}[6s])) \
-                        / scalar(sum(rate(price_sum_total[6s])) / sum(rate(answers_total{code=\"200\"}[6s])))",
+                    "promQL": price_by_the_mean("6s"),
                     "podNamekey": "pod",
                     "maxDeviationPercent": 30,
                 },

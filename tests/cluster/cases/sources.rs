@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::trace::{Step, accepted, of};
 use crate::harness::{
     Behaviour, Controller, Fake, FakeSource, Orchard, SOON, Shop, WELL, breaker, counts, custom_breaker,
-    discrete_breaker, eventually,
+    discrete_breaker, eventually, price_by_the_mean,
 };
 
 /// Nothing but the floor limits the cuts: what is not cut is not cut for want of evidence.
@@ -399,7 +399,7 @@ async fn with_a_real_prometheus_a_pod_with_half_the_price_is_cut_and_restored_on
     let odd = shop.names().await[2].clone();
     let rule = json!({"continuousValueDeviation": {
         "prometheusService": orchard.address(), "podNamekey": "pod", "maxDeviationPercent": 40,
-        "promQL": "sum by (namespace, pod) (rate(price_sum_total[5s])) / scalar(avg(rate(price_sum_total[5s])))",
+        "promQL": price_by_the_mean("5s"),
     }});
     orchard.behaves(&odd, Behaviour { price: 3.5, ..WELL });
     shop.govern(unlimited(&breaker("price", &rule))).await;

@@ -18,7 +18,7 @@ pub use controller::Controller;
 pub use fake_source::{Fake, FakeSource, counts};
 pub use lease::BRIEF;
 pub use observer::Observer;
-pub use orchard::{Behaviour, Orchard, WELL};
+pub use orchard::{Behaviour, Orchard, WELL, price_by_the_mean};
 pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};
 pub use troubled::troubled;
 

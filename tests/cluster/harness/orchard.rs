@@ -25,6 +25,14 @@ pub struct Behaviour {
 /// Twenty good answers in a second, at the usual price.
 pub const WELL: Behaviour = Behaviour { good: 4, bad: 0, price: 7.0 };
 
+/// What each pod asks for a pear, as a share of the mean over all. A price for each answer: where a scrape is missed, the
+/// rates of one pod all go wrong by the same factor.
+pub fn price_by_the_mean(window: &str) -> String {
+    let sum = format!("rate(price_sum_total[{window}])");
+    let count = format!("rate(answers_total{{code=\"200\"}}[{window}])");
+    format!("({sum} / ignoring(code) {count}) / scalar(sum({sum}) / sum({count}))")
+}
+
 /// What a pod has counted, and how it shows that.
 struct Exporter {
     page: MetricsTarget,

@@ -466,12 +466,18 @@ impl Sim {
         }
     }
 
-    /// Marks without the label: only on pods of a governed Service.
+    /// Marks without the label: only on pods of a governed Service. The same write to the same version again settles how
+    /// the first one ended, whatever has become of the Service since.
     pub(super) fn check_other(&mut self, who: usize, ask: &Ask, uid: &str) {
         let seen = &self.wires[who].seen;
         let pod = seen.now.pod(uid).or_else(|| seen.before.pod(uid)).cloned();
         let own = pod.is_some_and(|pod| pod.marked() || !seen.governing(&seen.now, &pod).is_empty());
-        if !own || !ask.body["metadata"]["labels"]["kubervisor/traffic"].is_null() {
+        let write = (ask.path.clone(), ask.body.to_string());
+        let again = !own && self.judge.marked.contains(&write);
+        if own {
+            self.judge.marked.insert(write);
+        }
+        if !(own || again) || !ask.body["metadata"]["labels"]["kubervisor/traffic"].is_null() {
             self.violate("G3 reach", format!("[{who}] {} is written: {}", ask.path, ask.body));
         }
     }
