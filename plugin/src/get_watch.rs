@@ -5,15 +5,13 @@ use std::pin::pin;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::watcher;
 use serde_json::Value;
 
 use crate::args::{GetArgs, Output};
-use crate::fail::{Ask, RESOURCE};
 use crate::get::{Columns, columns, names, nothing};
-use crate::objects::{kind, name, namespace, strip, text};
+use crate::news::{News, news};
+use crate::objects::{name, namespace, strip, text};
 use crate::out::{formed, print, say};
 use crate::reach::Cluster;
 use crate::table::{Table, Widths};
@@ -27,7 +25,6 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
         args.names.len() < 2,
         "watch is only supported on individual resources and resource collections: name one, or none"
     );
-    let api = api(cluster);
     let mut config = watcher::Config::default();
     if let Some(wanted) = args.names.first() {
         let found = crate::objects::one(cluster, wanted).await?;
@@ -36,54 +33,29 @@ pub async fn run(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<()> {
     if let Some(selector) = &args.selector {
         config = config.labels(selector);
     }
-    let ask = Ask { verb: "watch", resource: RESOURCE, name: "", namespace: cluster.scope.as_deref() };
-    let printer = Printer::new(columns(cluster, args), args);
-    follow(watch(api, config).default_backoff(), &ask, printer, &nothing(cluster)).await
+    follow(news(cluster, config), Printer::new(columns(cluster, args), args), &nothing(cluster)).await
 }
 
-/// Where they are watched.
-pub(crate) fn api(cluster: &Cluster) -> Api<DynamicObject> {
-    match &cluster.scope {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &kind()),
-        None => Api::all_with(cluster.client.clone(), &kind()),
-    }
-}
-
-/// Prints what the watch tells.
-async fn follow(
-    events: impl Stream<Item = Result<Event<DynamicObject>, watcher::Error>>,
-    ask: &Ask<'_>,
-    mut printer: Printer,
-    nothing: &str,
-) -> anyhow::Result<()> {
-    let mut events = pin!(events);
+/// Prints what is told.
+async fn follow(news: impl Stream<Item = News>, mut printer: Printer, nothing: &str) -> anyhow::Result<()> {
+    let mut news = pin!(news);
     let (mut first, mut troubled) = (true, false);
-    let mut list = Vec::new();
-    while let Some(event) = events.next().await {
-        let objects = match event {
-            Ok(Event::Init) => {
-                list.clear();
-                continue;
-            }
-            Ok(Event::InitApply(object)) => {
-                list.push(serde_json::to_value(object)?);
-                continue;
-            }
-            Ok(Event::InitDone) => {
-                if first && list.is_empty() {
+    while let Some(told) = news.next().await {
+        let objects = match told {
+            News::All(objects) => {
+                if first && objects.is_empty() {
                     say(nothing);
                 }
-                std::mem::take(&mut list)
+                objects
             }
-            Ok(Event::Apply(object) | Event::Delete(object)) => vec![serde_json::to_value(object)?],
-            Err(error) => {
+            News::Set(object) | News::Gone(object) => vec![object],
+            News::Lost(why) => {
                 // One that was there once may come back: an API server that restarts is no reason to end.
-                let said = ask.failed(&source(error)?);
-                if first || matches!(crate::fail::code(&said), Some(401 | 403 | 404)) {
-                    return Err(said);
+                if first || matches!(crate::fail::code(&why), Some(401 | 403 | 404)) {
+                    return Err(why);
                 }
                 if !std::mem::replace(&mut troubled, true) {
-                    say(&format!("warning: {said:#}; trying again"));
+                    say(&format!("warning: {why:#}; trying again"));
                 }
                 continue;
             }
@@ -95,17 +67,6 @@ async fn follow(
         }
     }
     Ok(())
-}
-
-/// The server's own word behind what the watcher says.
-pub(crate) fn source(error: watcher::Error) -> anyhow::Result<kube::Error> {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => Ok(error),
-        watcher::Error::WatchError(status) => Ok(kube::Error::Api(status)),
-        error @ watcher::Error::NoResourceVersion => Err(error.into()),
-    }
 }
 
 /// What has been printed so far, and how.

@@ -5,6 +5,7 @@
 //!   reach    kubeconfig, context and namespace -> a client with the caller's own rights
 //!   objects  KubervisorServices as the server has them
 //!   controller   the controller's own pages;  values   what breakers measured last, from there
+//!   news     one list, one watch, begun anew where it breaks
 //!   get, get_watch, describe, explain, version   verbs that show; complete, papers   for shells and readers
 //!   screen   the live screen
 //!   steer, freeze, pods (asked, pod, governs), release   verbs that steer
@@ -34,6 +35,7 @@ pub mod get;
 pub mod get_watch;
 pub mod governs;
 pub mod ground;
+pub mod news;
 pub mod objects;
 pub mod out;
 pub mod papers;

@@ -297,7 +297,8 @@ fn fitted(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::state::{Look, News};
+    use crate::news::News;
+    use crate::screen::state::Look;
     use crate::testing::{now, objects};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
@@ -392,7 +393,7 @@ mod tests {
     fn a_broken_watch_is_told_above_what_was_known() {
         let size = (80, 9);
         let mut state = at(size, look(), objects());
-        state.hear(News::Lost("the API server cannot be reached".into()));
+        state.hear(News::Lost(anyhow::anyhow!("the API server cannot be reached")));
         insta::assert_snapshot!(drawn(&state, size));
     }
 

@@ -1,19 +1,20 @@
 //! `watch`: a live screen of KubervisorServices.
 //!
 //! ```text
-//!   feed      one list, one watch -> News            terminal   keys; taken and given back
-//!   state     News, keys -> what is shown (pure)     draw       state, time -> a picture (pure)
+//!   terminal   keys; taken and given back    state   News, keys -> what is shown (pure)
+//!                                            draw    state, time -> a picture (pure)
 //! ```
 //! Where there is no terminal it is `get -w`.
 
 pub mod draw;
-pub mod feed;
 pub mod state;
 pub mod terminal;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use kube::runtime::watcher;
 use ratatui::crossterm::event::Event;
@@ -22,18 +23,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::{GetArgs, WatchArgs};
-use crate::fail::{Ask, RESOURCE};
+use crate::news::{News, news};
 use crate::objects::list;
 use crate::reach::Cluster;
 use crate::words::shows_utf8;
 use crate::{get_watch, out};
-use state::{Look, News, State, Step};
+use state::{Look, State, Step};
 use terminal::Terminal;
 
 /// Ages are of whole seconds.
 const REDRAW: Duration = Duration::from_secs(1);
-/// News that wait to be drawn: a burst of one change in each of so many.
-const NEWS_WAITING: usize = 1024;
 
 /// `watch`
 ///
@@ -56,13 +55,7 @@ pub async fn run(cluster: &Cluster, args: &WatchArgs) -> anyhow::Result<()> {
     let ends = Ends::new().context("signals cannot be heard")?;
     let terminal = Terminal::take()?;
     let state = State::new(look, objects, size().unwrap_or((80, 24)));
-    let ask = Ask { verb: "watch", resource: RESOURCE, name: "", namespace: scope };
-    let (tell, told) = mpsc::channel(NEWS_WAITING);
-    tokio::select! {
-        biased;
-        ended = show(terminal, state, terminal::keys(), told, ends) => ended,
-        () = feed::feed(get_watch::api(cluster), config, ask, tell) => Ok(()),
-    }
+    show(terminal, state, terminal::keys(), news(cluster, config), ends).await
 }
 
 /// Signals that end it.
@@ -97,10 +90,11 @@ async fn show(
     mut terminal: Terminal,
     mut state: State,
     mut keys: mpsc::Receiver<std::io::Result<Event>>,
-    mut news: mpsc::Receiver<News>,
+    news: impl Stream<Item = News>,
     mut ends: Ends,
 ) -> anyhow::Result<()> {
     let mut redraw = tokio::time::interval(REDRAW);
+    let mut news = pin!(news);
     loop {
         terminal.0.draw(|frame| draw::draw(frame, &state, Timestamp::now()))?;
         tokio::select! {
@@ -115,10 +109,10 @@ async fn show(
                 // Nobody can leave any more.
                 None => return Ok(()),
             },
-            Some(heard) = news.recv() => {
+            Some(heard) = news.next() => {
                 state.hear(heard);
                 // A burst is drawn once.
-                while let Ok(heard) = news.try_recv() {
+                while let Some(Some(heard)) = news.next().now_or_never() {
                     state.hear(heard);
                 }
             }

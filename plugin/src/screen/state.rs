@@ -8,6 +8,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde_json::Value;
 
 use crate::describe;
+use crate::news::News;
 use crate::objects::{name, namespace, strip};
 use crate::words::wrapped;
 
@@ -28,19 +29,6 @@ pub struct Look {
     pub colour: bool,
     /// `None`: every namespace.
     pub scope: Option<String>,
-}
-
-/// What the watch tells.
-#[derive(Debug)]
-pub enum News {
-    /// These are all of them.
-    All(Vec<Value>),
-    /// This one is so now.
-    Set(Value),
-    /// This one is gone.
-    Gone(Value),
-    /// It broke, and why.
-    Lost(String),
 }
 
 /// What follows a key.
@@ -135,7 +123,7 @@ impl State {
         let key = |object: &Value| (namespace(object).to_owned(), name(object).to_owned());
         match news {
             // What was known stays on the screen.
-            News::Lost(why) => return self.lost = Some(why),
+            News::Lost(why) => return self.lost = Some(format!("{why:#}")),
             News::All(objects) => {
                 self.entries = objects.into_iter().map(|object| (key(&object), Entry::new(object))).collect();
             }
@@ -395,7 +383,7 @@ mod tests {
     #[test]
     fn a_broken_watch_forgets_nothing_and_is_forgotten_by_the_next_news() {
         let mut state = state();
-        state.hear(News::Lost("gone".into()));
+        state.hear(News::Lost(anyhow::anyhow!("gone")));
         assert_eq!((names(&state).len(), state.lost.as_deref()), (3, Some("gone")));
         state.hear(News::All(objects()));
         assert_eq!(state.lost, None);
