@@ -73,7 +73,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Verb::Version(args)) => version::run(&reach, &args).await,
         Some(Verb::Completion(args)) => papers::completion(args.shell),
         Some(Verb::Man(args)) => papers::man(&args.folder),
-        Some(Verb::Complete(args)) => complete::run(&reach, &args.words).await,
+        Some(Verb::Complete(args)) => complete::run(&args.words).await,
         Some(Verb::Check(args)) => check::run(&args, &reach),
         Some(Verb::Activate(args)) => activate::run(&Cluster::reach(&reach).await?, &args).await,
         Some(Verb::Deactivate(args)) => deactivate::run(&Cluster::reach(&reach).await?, &args).await,

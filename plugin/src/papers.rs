@@ -1,4 +1,4 @@
-//! What ships beside the program: completion scripts and man pages, made from its flags.
+//! What ships beside the program: completion scripts, and man pages made from its flags.
 
 use std::path::Path;
 
@@ -9,15 +9,22 @@ use clap_complete::Shell;
 use crate::args::Cli;
 use crate::out::print;
 
-/// `completion`
+/// `completion`. The scripts of the usual shells ask `__complete`, as only that knows the names of a cluster; those of the
+/// others are made from the flags.
 ///
 /// # Errors
 /// Nobody reads.
 pub fn completion(shell: Shell) -> anyhow::Result<()> {
-    let mut text = Vec::new();
-    let mut command = Cli::command().bin_name("kubectl-kubervisor");
-    clap_complete::generate(shell, &mut command, "kubectl-kubervisor", &mut text);
-    print(&String::from_utf8(text)?)
+    match shell {
+        Shell::Bash => print(include_str!("../completion/kubectl-kubervisor.bash")),
+        Shell::Zsh => print(include_str!("../completion/kubectl-kubervisor.zsh")),
+        Shell::Fish => print(include_str!("../completion/kubectl-kubervisor.fish")),
+        other => {
+            let (mut text, mut command) = (Vec::new(), Cli::command().bin_name("kubectl-kubervisor"));
+            clap_complete::generate(other, &mut command, "kubectl-kubervisor", &mut text);
+            print(&String::from_utf8(text)?)
+        }
+    }
 }
 
 /// `man`

@@ -70,17 +70,21 @@ impl Cluster {
     }
 }
 
+/// What stands in the kubeconfig.
+///
+/// # Errors
+/// There is none, or it is no kubeconfig.
+pub fn kubeconfig(reach: &Reach) -> Result<Kubeconfig, KubeconfigError> {
+    reach.kubeconfig.as_ref().map_or_else(found, Kubeconfig::read_from)
+}
+
 async fn config(reach: &Reach, options: &KubeConfigOptions) -> anyhow::Result<Config> {
-    let read = match &reach.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .with_context(|| format!("{}: cannot be read as a kubeconfig", path.display()))?;
-            Config::from_custom_kubeconfig(file, options).await
+    let read = match (kubeconfig(reach), &reach.kubeconfig) {
+        (Ok(file), _) => Config::from_custom_kubeconfig(file, options).await,
+        (Err(error), Some(path)) => {
+            return Err(error).with_context(|| format!("{}: cannot be read as a kubeconfig", path.display()));
         }
-        None => match found() {
-            Ok(file) => Config::from_custom_kubeconfig(file, options).await,
-            Err(error) => Err(error),
-        },
+        (Err(error), None) => Err(error),
     };
     match read {
         Ok(config) => Ok(config),
@@ -151,11 +155,7 @@ fn no_connection(error: kube::Error, config: &Config) -> anyhow::Error {
 /// Of a context that is not there: kubectl's sentence, with the one that may be meant.
 fn unusable(error: &str, reach: &Reach) -> String {
     let see = "see `kubectl config get-contexts`, or name another --kubeconfig or --context";
-    let read = match &reach.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => found(),
-    };
-    let contexts: Vec<_> = read.map(|file| file.contexts).unwrap_or_default();
+    let contexts: Vec<_> = kubeconfig(reach).map(|file| file.contexts).unwrap_or_default();
     match &reach.context {
         Some(wanted) if !contexts.iter().any(|context| context.name == *wanted) => {
             let meant = nearest(wanted, contexts.iter().map(|context| context.name.as_str()));

@@ -1,7 +1,15 @@
 //! What is shipped beside the program fits it: the page of its verbs and flags, krew's manifest, kubectl's completion.
 //!
 //! With `KUBERVISOR_GENERATE=1` (as `make reference` has it) the page is written instead.
-#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
+#![allow(
+    missing_docs,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends this way"
+)]
+
+mod shell;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +18,8 @@ use std::process::Command as Process;
 
 use clap::{Arg, Command, CommandFactory};
 use plugin::args::Cli;
-use serde_json::Value;
+use serde_json::{Value, json};
+use shell::Bash;
 
 const HEAD: &str = "\
 # kubectl kubervisor: verbs and flags
@@ -175,16 +184,63 @@ fn run(words: &[&str]) -> (bool, String, String) {
 fn kubectl_is_told_which_words_may_follow_and_that_none_is_a_file() {
     let (ok, words, _) = run(&["__complete", "des"]);
     assert!(ok);
-    assert_eq!(words, "describe\n:4\n");
+    assert!(words.starts_with("describe\tShow one with ") && words.ends_with("\n:4\n"), "{words}");
     let script = read("plugin/completion/kubectl_complete-kubervisor");
-    assert!(script.contains("kubectl-kubervisor __complete \"$@\""), "{script}");
+    assert!(script.contains("kubectl-kubervisor __complete -- \"$@\""), "{script}");
     // Without a cluster no name is offered, and nothing is said into the line that is being written.
-    assert_eq!(run(&["__complete", "describe", ""]), (true, ":4\n".to_owned(), String::new()));
+    for line in [&["describe", ""][..], &["-n", ""], &["-n", "shop", "describe", ""], &["--context", ""]] {
+        let words = [&["__complete", "--"], line].concat();
+        assert_eq!(run(&words), (true, ":4\n".to_owned(), String::new()), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn bash_completes_verbs_flags_their_values_files_and_contexts_and_offers_no_file_for_a_name() {
+    let (home, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("shop.yaml"), "").unwrap();
+    let place = json!({"cluster": "c", "user": "u"});
+    let context = |name: &str| json!({"name": name, "context": place});
+    let contexts = [context("arn:aws:eks:fall"), context("orchard"), context("arn:aws:eks:spring")];
+    let config = home.path().join("config");
+    std::fs::write(&config, json!({"kind": "Config", "apiVersion": "v1", "contexts": contexts}).to_string())
+        .unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_kubectl-kubervisor")).parent().unwrap();
+    let mut bash = Bash::sit(|mut command| {
+        let path = std::env::join_paths([built, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        command.env_clear().env("PATH", path).env("HOME", home.path()).env("LANG", "C.UTF-8");
+        command.env("KUBECONFIG", config).current_dir(folder.path());
+        command
+    })
+    .await;
+    bash.completes("des", "describe ").await;
+    bash.offers("de", &["deactivate", "describe"]).await;
+    bash.completes("get --no", "get --no-headers ").await;
+    bash.completes("override pick-0 n", "override pick-0 never ").await;
+    for output in ["-o ", "--output ", "--output="] {
+        bash.offers(&format!("get {output}"), &["json", "name", "wide", "yaml"]).await;
+        bash.completes(&format!("get {output}w"), &format!("get {output}wide ")).await;
+    }
+    for flag in ["--context ", "--context="] {
+        bash.completes(&format!("{flag}o"), &format!("{flag}orchard ")).await;
+        bash.completes(&format!("{flag}a"), &format!("{flag}arn:aws:eks:")).await;
+        bash.completes(&format!("{flag}arn:aws:eks:s"), &format!("{flag}arn:aws:eks:spring ")).await;
+    }
+    bash.completes("check -f ", "check -f shop.yaml ").await;
+    bash.completes("check --filename=s", "check --filename=shop.yaml ").await;
+    bash.completes("--kubeconfig s", "--kubeconfig shop.yaml ").await;
+    // There is but one file: where it was offered, it would stand there.
+    for none in ["describe ", "hold checkout ", "get -o s", "get --output=s", "get --nothing"] {
+        bash.completes(none, none).await;
+    }
 }
 
 #[test]
 fn the_shells_get_a_script_and_the_client_has_a_version_without_a_cluster() {
     for shell in ["bash", "zsh", "fish"] {
+        let (ok, script, _) = run(&["completion", shell]);
+        assert!(ok && script.contains("__complete -- "), "{shell}");
+    }
+    for shell in ["elvish", "powershell"] {
         let (ok, script, _) = run(&["completion", shell]);
         assert!(ok && script.contains("kubectl-kubervisor") && script.contains("dry-run"), "{shell}");
     }

@@ -14,3 +14,6 @@ mod exposed;
 #[path = "../../../tests/cluster/harness/mod.rs"]
 mod harness;
 mod person;
+#[allow(dead_code, reason = "what needs no cluster is tried without one")]
+#[path = "../shell/mod.rs"]
+mod shell;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::harness::{SOON, Shop, program};
+use crate::shell::Bash;
 
 /// A kubeconfig and a home of one's own.
 pub struct Person {
@@ -122,6 +123,11 @@ impl Person {
             Said { ok: child.wait().await.unwrap().success(), out, err }
         };
         tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("{words:?} goes on"))
+    }
+
+    /// A bash that completes what this person types.
+    pub async fn types(&self) -> Bash {
+        Bash::sit(|command| self.own(command)).await
     }
 
     /// A command at a terminal of its own.

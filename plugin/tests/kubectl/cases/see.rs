@@ -146,7 +146,7 @@ async fn what_is_not_there_or_not_allowed_or_out_of_reach_is_said_in_a_sentence_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_and_completions_come_through_kubectl() {
+async fn versions_come_through_kubectl() {
     let shop = Shop::open("versions", 1).await;
     let admin = Person::admin(&shop);
     let place = format!("--controller-namespace={}", shop.namespace);
@@ -159,9 +159,40 @@ async fn versions_and_completions_come_through_kubectl() {
     let said = admin.kubectl(&["kubervisor", "version", &place]).await;
     let client = format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION"));
     assert!(said.out.starts_with(&client) && said.out.contains("held the Lease"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_the_cluster_are_completed_in_bash_and_through_kubectl() {
+    let shop = Shop::open("completed", 1).await;
+    let admin = Person::admin(&shop);
     shop.govern(json!({"breakers": [{"name": "named", "customService": "judge.shop:80/bad"}]})).await;
-    let words = admin.kubectl(&["__complete", "kubervisor", "describe", "pe"]).await;
-    assert!(words.ok && words.out.starts_with("pears\n:4\n"), "{words:?}");
+    let (namespace, pod) = (shop.namespace.as_str(), shop.names().await.remove(0));
+    let mut bash = admin.types().await;
+    bash.completes("describe p", "describe pears ").await;
+    bash.completes("dry-run pears --breaker ", "dry-run pears --breaker named ").await;
+    bash.completes("cut p", &format!("cut {pod} ")).await;
+    for flag in ["-n ", "--namespace="] {
+        let part = namespace.strip_suffix(|_: char| true).unwrap();
+        bash.completes(&format!("get {flag}{part}"), &format!("get {flag}{namespace} ")).await;
+    }
+    // Wherever the way to them stands.
+    let there = format!("-n {namespace} --context elsewhere");
+    bash.completes(&format!("{there} describe p"), &format!("{there} describe pears ")).await;
+    bash.completes(&format!("describe {there} p"), &format!("describe {there} pears ")).await;
+    bash.completes("describe --context elsewhere p", "describe --context elsewhere p").await;
+
+    let elsewhere = ["-n", namespace, "--context", "elsewhere"];
+    for (line, wanted) in [
+        (&["describe", "pe"][..], "pears\n:4\n"),
+        (&[&elsewhere[..], &["describe", "pe"]].concat(), "pears\n:4\n"),
+        (&["describe", "--context", "elsewhere", "pe"], ":4\n"),
+        (&["get", "-n", namespace], &format!("{namespace}\n:4\n")),
+        (&["get", "--output=w"], "wide\tThe table with more columns\n:4\n"),
+        (&["check", "-f", ""], ":0\n"),
+    ] {
+        let said = admin.kubectl(&[&["__complete", "kubervisor"], line].concat()).await;
+        assert!(said.ok && said.out.starts_with(wanted), "{line:?}: {said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
