@@ -6,10 +6,16 @@ mod stage;
 
 use std::time::Duration;
 
+use kubervisor::cluster::mandate::Mandate;
+use kubervisor::cluster::release::{Selectors, release_all};
 use kubervisor::cluster::scope::Scope;
 use kubervisor_core::plan::Why;
 use serde_json::{Value, json};
-use stage::{Server, Stage, one_orchard, orchard, pod, pod_path, resource_path};
+use stage::{
+    Server, Stage, client, one_orchard, orchard, pod, pod_path, resource_path, service, service_path,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 fn annotation(stage: &Stage, pod: usize, key: &str) -> Value {
     stage.server.get(&pod_path("orchard", pod))["metadata"]["annotations"][key].clone()
@@ -200,4 +206,69 @@ async fn a_floor_that_only_pods_kept_out_by_people_could_mend_was_not_told() {
             && text.contains("pear-0 (cut by hand), pear-1 (paused);")),
         "{told:?}"
     );
+}
+
+/// `release --open-selectors` of an orchard with one pod cut: how long the pod was out, in seconds, and what was said.
+async fn opened(server: &Server) -> (u64, String) {
+    let mut cut = pod("orchard", 1);
+    cut["metadata"]["labels"]["kubervisor/traffic"] = json!("no");
+    cut["metadata"]["annotations"]["breaker/breakAt"] = json!("2023-11-14T22:00:00Z");
+    server.put(&pod_path("orchard", 1), cut);
+    let (client, start, stop) = (client(server), Instant::now(), CancellationToken::new());
+    let mandate = Mandate::unlimited();
+    let release = release_all(&client, &Scope::Cluster, Selectors::Open, &mandate, &stop);
+    let back = async {
+        while server.get(&pod_path("orchard", 1))["metadata"]["labels"]["kubervisor/traffic"] != "yes" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        start.elapsed().as_secs()
+    };
+    let (released, back) = tokio::join!(release, tokio::time::timeout(Duration::from_mins(9), back));
+    (back.unwrap(), released.map_or_else(|error| error.to_string(), |()| "released".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_somebody_else_keeps_writing_kept_every_pod_out_of_a_release() {
+    let path = service_path("orchard");
+    let orchard = || {
+        let server = Server::default();
+        orchard(&server, "orchard", 2, &json!({}));
+        server
+    };
+    let quiet = orchard();
+    assert_eq!(opened(&quiet).await, (0, "released".to_owned()));
+    assert_eq!((quiet.writes_to(&path), &quiet.get(&path)["spec"]["selector"]), (1, &json!({"app": "pear"})));
+
+    let refused = orchard();
+    refused.refuse(&path, 403);
+    let (out, said) = opened(&refused).await;
+    assert!(out <= 11 && refused.writes_to(&path) == 5, "five tries, two seconds apart: {out} s");
+    assert!(said.contains("orchard/pears; see above why it stays"), "{said}");
+
+    let contested = orchard();
+    contested.refuse(&path, 409);
+    let (out, said) = opened(&contested).await;
+    assert!((29..=31).contains(&out) && contested.writes_to(&path) == 150, "{out} s");
+    assert!(said.contains("orchard/pears; see above why it stays"), "{said}");
+
+    let put_back = orchard();
+    let gitops = put_back.clone();
+    let again = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            gitops.put(&path, service("orchard", &json!({"app": "pear", "kubervisor/traffic": "yes"})));
+        }
+    };
+    let (out, said) = tokio::select! {
+        biased;
+        released = opened(&put_back) => released,
+        () = again => unreachable!("it goes on"),
+    };
+    assert!(out <= 31 && said.contains("orchard/pears; see above why it stays"), "{out} s: {said}");
+
+    let another = orchard();
+    another.put(&path, service("orchard", &json!({"app": "pear", "kubervisor/traffic": "maybe"})));
+    let (out, said) = opened(&another).await;
+    assert_eq!((out, another.writes_to(&path)), (0, 0), "not ours to take out");
+    assert!(said.contains("orchard/pears; "), "{said}");
 }

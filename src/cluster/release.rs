@@ -113,9 +113,12 @@ const PAGE: u32 = 500;
 const RELEASE_WITHIN: Duration = Duration::from_mins(2);
 /// Writes at once.
 const AT_ONCE: usize = 4;
-/// Tries to take a key out of a selector. After them the pods go back all the same: one Service that may not be written
-/// must keep nobody out.
+/// Rounds of taking keys out in which one was refused. After them the pods go back all the same: one Service that may not
+/// be written must keep nobody out.
 const TRIES: u32 = 5;
+/// Rounds in all, half a minute: a key that somebody puts back each time, or whose Service is never as the watch shows it,
+/// must keep nobody out either; a watch that lags needs some of them.
+const ROUNDS: u32 = 150;
 /// Pods in one command.
 const NAMED_MAX: usize = 50;
 /// Between two looks at what the watch shows.
@@ -163,11 +166,18 @@ pub async fn release_all(
     tell_words(&cache);
     let held = still_held(client, scope).await?;
     anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
+    let action = match selectors {
+        Selectors::AcceptDark => return Ok(()),
+        Selectors::Refuse => "run again with --open-selectors, or with --accept-dark",
+        Selectors::Open => {
+            "see above why it stays, and take it out with kubectl edit, or run again with --accept-dark instead"
+        }
+    };
     let gated = cache.gated();
     anyhow::ensure!(
-        selectors == Selectors::AcceptDark || gated.is_empty(),
+        gated.is_empty(),
         "every pod is free, but these Services still hold kubervisor/traffic in their selector, so that pods born \
-         later get no traffic: {}; run again with --open-selectors, or with --accept-dark",
+         later get no traffic: {}; {action}",
         gated.iter().map(|hole| format!("{}/{}", hole.namespace, hole.name)).collect::<Vec<_>>().join(", ")
     );
     Ok(())
@@ -190,13 +200,15 @@ fn tell_words(cache: &Cache) {
 
 /// Takes keys out of selectors until the watch shows none: those that a controller added, and with `Open` all of them.
 async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
+    // A key of another value is somebody else's.
     let wanted = |hole: &Keyhole| selectors == Selectors::Open || hole.managed_by.is_some();
+    let ours = |hole: &Keyhole| wanted(hole) && (hole.turned() || hole.managed_by.is_some());
     let mut failures = 0;
-    while failures < TRIES {
+    for _ in 0..ROUNDS {
         let mut gated = cache.gated();
-        gated.retain(wanted);
-        if gated.is_empty() {
-            return;
+        gated.retain(ours);
+        if gated.is_empty() || failures == TRIES {
+            break;
         }
         let mut failed = false;
         for hole in &gated {
@@ -213,6 +225,15 @@ async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
         }
         failures += u32::from(failed);
         tokio::time::sleep(if failed { LOOK_AGAIN * 10 } else { LOOK_AGAIN }).await;
+    }
+    for Keyhole { namespace, name: service, key, .. } in cache.gated().iter().filter(|hole| wanted(hole)) {
+        tracing::warn!(
+            %namespace,
+            %service,
+            key = key.as_deref(),
+            "its key stays: another value than yes is not ours, or its selector may not be written, or somebody else writes \
+             it all the time"
+        );
     }
 }
 

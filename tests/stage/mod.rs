@@ -245,6 +245,11 @@ pub fn orchard(server: &Server, namespace: &str, pods: usize, rule: &Value) {
     server.put(&resource_path(namespace), resource(namespace, rule));
 }
 
+/// For what is no controller.
+pub fn client(server: &Server) -> Client {
+    Client::new(Plug { server: server.clone(), left: Arc::default() }, "kubervisor")
+}
+
 /// One namespace, `orchard`, and a controller that has started.
 pub fn one_orchard(pods: usize, rule: &Value) -> Stage {
     let server = Server::default();

@@ -37,8 +37,8 @@ struct State {
     asked: Vec<Asked>,
     /// With this code.
     evictions_refused: Option<u16>,
-    /// Of lists, watches and objects whose path holds this.
-    forbidden: Option<String>,
+    /// Lists, watches and objects whose path holds this are answered with this code.
+    refused: Option<(String, u16)>,
     /// The next write to a pod is carried out, or not, and answered with an error that says neither.
     doubted: Option<bool>,
     /// Each write to a pod takes so long.
@@ -190,8 +190,7 @@ impl Server {
         };
         tokio::time::sleep(latency).await;
         self.lock().open -= 1;
-        let forbidden = self.lock().forbidden.as_ref().is_some_and(|part| asked.path.contains(part));
-        if asked.query.contains("watch=true") && !forbidden {
+        if asked.query.contains("watch=true") && self.refuses(&asked.path).is_none() {
             return Ok(Response::new(Flow(self.watch(asked))));
         }
         let doubted = if asked.patches_a_pod() { self.lock().doubted.take() } else { None };
@@ -251,7 +250,16 @@ impl Server {
     }
 
     pub fn forbid(&self, part: &str) {
-        self.lock().forbidden = Some(part.to_owned());
+        self.refuse(part, 403);
+    }
+
+    /// What holds this in its path is answered so, and nothing else any more.
+    pub fn refuse(&self, part: &str, code: u16) {
+        self.lock().refused = Some((part.to_owned(), code));
+    }
+
+    fn refuses(&self, path: &str) -> Option<u16> {
+        self.lock().refused.as_ref().filter(|(part, _)| path.contains(part)).map(|(_, code)| *code)
     }
 
     pub fn doubt_next(&self, carried_out: bool) {
@@ -279,6 +287,11 @@ impl Server {
         about.map(|asked| (text(asked, "reason"), text(asked, "note"))).collect()
     }
 
+    /// Writes to this object.
+    pub fn writes_to(&self, path: &str) -> usize {
+        self.lock().asked.iter().filter(|asked| asked.method != Method::GET && asked.path == path).count()
+    }
+
     /// Writes to pods, evictions included.
     pub fn pod_writes(&self) -> Vec<Asked> {
         let state = self.lock();
@@ -287,8 +300,8 @@ impl Server {
 
     fn answer(&self, asked: &Asked) -> (u16, Value) {
         let path = asked.path.trim_end_matches("/status").to_owned();
-        if self.lock().forbidden.as_ref().is_some_and(|part| path.contains(part)) {
-            return refusal(403, "Forbidden", &path);
+        if let Some(code) = self.refuses(&path) {
+            return refusal(code, if code == 403 { "Forbidden" } else { "Refused" }, &path);
         }
         match asked.method {
             Method::GET if self.lock().objects.contains_key(&path) => (200, self.get(&path)),
