@@ -42,7 +42,10 @@ impl Incident {
         let names = shop.names().await;
         let this = Self { shop, source, controller, names };
         this.source.answer(Fake::Counts(this.truth(this.cut())));
-        this.shop.govern(unlimited(&discrete_breaker("errors", &this.source))).await;
+        let mut spec = unlimited(&discrete_breaker("errors", &this.source));
+        // A cut ends when the test says so.
+        spec["defaultActivator"] = json!({"period": "9m"});
+        this.shop.govern(spec).await;
         this.shop.cut_are(&[this.cut()]).await;
         this
     }
