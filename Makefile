@@ -98,6 +98,11 @@ fixtures: build ## Records the answers of a real Prometheus that the tests use
 install-plugin: ## kubectl kubervisor, to where cargo puts programs (~/.cargo/bin)
 	$(CARGO) install --path plugin --locked
 
+.PHONY: krew-archive
+krew-archive: ## Packs kubectl kubervisor for krew, with its manifest, into target/krew (ADDRESS=where it can be had)
+	$(CARGO) build --release --locked --package kubectl-kubervisor
+	plugin/krew/archive $(RELEASE)/kubectl-kubervisor $(or $(CARGO_TARGET_DIR),target)/krew $(ADDRESS)
+
 .PHONY: man
 man: build ## Man pages of kubectl kubervisor, into target/man
 	$(BIN)/kubectl-kubervisor man $(or $(CARGO_TARGET_DIR),target)/man

@@ -163,12 +163,58 @@ fn krews_manifest_has_its_shape_this_program_and_this_version() {
             "{uri}"
         );
         let sum = platform["sha256"].as_str().unwrap();
-        assert!(sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit()), "{sum}");
+        assert!(sum.len() == 64 && sum.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{sum}");
     }
     assert_eq!(
         platforms,
         [("darwin", "amd64"), ("darwin", "arm64"), ("linux", "amd64"), ("linux", "arm64")].into()
     );
+}
+
+/// What `make krew-archive` does with a program, and the platforms of the manifest that it writes.
+fn packed(program: &Path, into: &Path, address: &[&str]) -> Vec<Value> {
+    let mut script = Process::new(root().join("plugin/krew/archive"));
+    let output = script.arg(program).arg(into).args(address).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let manifest = std::fs::read(into.join("kubervisor.yaml")).unwrap();
+    let manifest: Value = serde_yaml_ng::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["metadata"]["name"], "kubervisor");
+    manifest["spec"]["platforms"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_manifest_that_is_written_for_krew_names_the_archives_there_are_with_their_sums() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, krew) = (folder.path().join("built"), folder.path().join("krew"));
+    std::fs::write(&program, "#!/bin/sh\necho pears\n").unwrap();
+    let [platform] = &packed(&program, &krew, &[])[..] else { panic!("not this machine's alone") };
+    let archive = krew.join(platform["uri"].as_str().unwrap().rsplit('/').next().unwrap());
+    let sum = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&archive).unwrap());
+    let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(platform["sha256"], sum.as_str());
+
+    // krew takes files only, and what it links is the program.
+    let mut tar = Process::new("tar");
+    let list = tar.arg("-tzf").arg(&archive).output().unwrap();
+    assert_eq!(String::from_utf8(list.stdout).unwrap(), "LICENSE\nkubectl-kubervisor\n");
+    let unpacked = Process::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&krew).status().unwrap();
+    let linked = krew.join(platform["bin"].as_str().unwrap());
+    let said = Process::new(linked).output().unwrap();
+    assert!(unpacked.success() && said.stdout == b"pears\n", "{said:?}");
+
+    // As a release has it: an archive of another machine beside it.
+    std::fs::copy(
+        &archive,
+        krew.join(format!("kubectl-kubervisor-v{}-darwin-arm64.tar.gz", env!("CARGO_PKG_VERSION"))),
+    )
+    .unwrap();
+    let both = packed(&program, &krew, &["https://orchard.example/"]);
+    let known = |platform: &Value| {
+        let uri = platform["uri"].as_str().unwrap();
+        uri.starts_with("https://orchard.example/kubectl-kubervisor-v")
+            && platform["sha256"] != "0".repeat(64)
+    };
+    assert!(both.len() == 2 && both.iter().all(known), "{both:?}");
 }
 
 /// Runs the program where there is no cluster.
