@@ -78,7 +78,7 @@ pub async fn seize(
             namespace,
             name,
             "there is no such Lease, so no controller is kept from acting meanwhile; if one runs, name its Lease with \
-             --lease-namespace and --lease-name"
+             --lease-namespace and --lease-name (of the plugin: --controller-namespace and --controller-name)"
         );
         return Ok((Mandate::unlimited(), Campaign(None)));
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
 use kube::{Client, Config};
 use tokio::sync::watch;
@@ -312,10 +313,26 @@ pub async fn release_as(args: &ReleaseArgs, config: &Config, client: &Client) ->
         (false, true) => Selectors::AcceptDark,
         (false, false) => Selectors::Refuse,
     };
+    are_there(client, &scope).await?;
     let (mandate, campaign) = elect::seize(&args.lease, config, client, &stop).await?;
     let released = release_all(client, &scope, selectors, &mandate, &stop).await;
     // Not given up: a controller that is on its way out must not act once more before it is gone.
     campaign.end(false, Instant::now() + LAST_WORD).await;
     released
         .map_err(|error| anyhow!("{error:#}; stop the controller, if one runs: one that goes on cuts again"))
+}
+
+/// In a namespace that is not there every pod is free, and whoever mistyped it would believe that his pods are. Without
+/// the right to ask, nothing is known of it.
+async fn are_there(client: &Client, scope: &Scope) -> anyhow::Result<()> {
+    for namespace in scope.each().into_iter().flatten() {
+        let api: Api<Namespace> = Api::all(client.clone());
+        if let Err(error) = call(api.get_metadata(&namespace)).await {
+            anyhow::ensure!(
+                error.code() != Some(404),
+                "nothing is released: there is no namespace {namespace:?} in this cluster"
+            );
+        }
+    }
+    Ok(())
 }

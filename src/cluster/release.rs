@@ -127,7 +127,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Frees every pod of `scope` that carries our mark, and proves it by a list of the server's own.
 ///
 /// # Errors
-/// What is still held after two minutes, or which Services still hold the key.
+/// What is still held after two minutes, or which Services still hold the key; `stop` came first.
 pub async fn release_all(
     client: &Client,
     scope: &Scope,
@@ -162,7 +162,11 @@ pub async fn release_all(
         take_keys(&KeyWriter::new(client.clone(), mandate.clone()), &cache, selectors).await;
         free_all(&cache, &writer).await;
     };
-    let in_time = tokio::time::timeout(RELEASE_WITHIN, work).await.is_ok();
+    let in_time = tokio::select! {
+        biased;
+        () = stop.cancelled() => anyhow::bail!("stopped before it was done: some pods may be held yet, so run it again"),
+        done = tokio::time::timeout(RELEASE_WITHIN, work) => done.is_ok(),
+    };
     tell_words(&cache);
     let held = still_held(client, scope).await?;
     anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
@@ -285,7 +289,10 @@ async fn still_held(client: &Client, scope: &Scope) -> anyhow::Result<Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
     use kube::core::Status;
+    use tokio::time::Instant;
 
     fn refused(json: serde_json::Value) -> CallError {
         CallError::Refused(Box::new(serde_json::from_value::<Status>(json).unwrap()))
@@ -305,5 +312,23 @@ mod tests {
         assert!(!object_is_missing(&status(404, None), &name));
         assert!(!object_is_missing(&status(403, Some(&details)), &name));
         assert!(!object_is_missing(&CallError::Unknown("timed out".into()), &name));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stops_a_release_does_not_wait_for_what_cannot_be_done() {
+        let stop = CancellationToken::new();
+        let away = |_: Request<Body>| std::future::pending::<Result<Response<Body>, std::io::Error>>();
+        let client = Client::new(tower::service_fn(away), "orchard");
+        let (scope, mandate) = (Scope::Cluster, Mandate::unlimited());
+        let release = release_all(&client, &scope, Selectors::Refuse, &mandate, &stop);
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stop.cancel();
+            Instant::now()
+        };
+        let (released, stopped) = tokio::join!(release, stopping);
+        let why = released.unwrap_err().to_string();
+        assert!(why.starts_with("stopped before it was done"), "{why}");
+        assert_eq!(stopped.elapsed(), Duration::ZERO);
     }
 }
