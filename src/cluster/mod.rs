@@ -69,7 +69,7 @@ pub const FIELD_MANAGER: &str = "kubervisor";
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// It answered, and refused.
-    #[error("the API server refused: {} (code {})", .0.message, .0.code)]
+    #[error("the API server refused: {} (code {})", one_line(&.0.message), .0.code)]
     Refused(Box<kube::core::Status>),
     /// It never left us.
     #[error("not sent to the API server: {0}")]
@@ -77,6 +77,11 @@ pub enum CallError {
     /// Nobody knows whether it was carried out.
     #[error("no answer from the API server: {0}")]
     Unknown(String),
+}
+
+/// It repeats what others wrote, and goes to logs that people read at terminals.
+fn one_line(said: &str) -> String {
+    said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl CallError {
@@ -150,6 +155,12 @@ mod tests {
     fn refused(code: u16, message: &str) -> CallError {
         let status = serde_json::json!({"status": "Failure", "code": code, "message": message, "reason": ""});
         CallError::Refused(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn what_the_server_repeats_of_others_stays_in_its_line() {
+        let said = refused(422, "denied\n2026-01-01 all is \u{1b}[32mwell").to_string();
+        assert_eq!(said, "the API server refused: denied 2026-01-01 all is  [32mwell (code 422)");
     }
 
     #[test]
