@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use clap::builder::StyledStr;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueHint};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{Api, ListParams, Resource};
 use serde::de::DeserializeOwned;
 
@@ -14,11 +14,14 @@ use crate::args::{Cli, Reach};
 use crate::objects::{list, name, one, text};
 use crate::out::print;
 use crate::reach::{Cluster, kubeconfig};
+use crate::{ground, objects, pod};
 
 /// What a word names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Names {
-    Services,
+    Governors,
+    /// A KubervisorService or a Service.
+    Doors,
     Pods,
     Namespaces,
     /// Of this KubervisorService.
@@ -46,7 +49,7 @@ pub async fn run(words: &[String]) -> anyhow::Result<()> {
     let mut next = next(&words);
     if let Some(names) = next.names {
         // A shell that waits for a word wants no sentence about a cluster that is away.
-        next.words.extend(known(&reach_in(&words), names).await.unwrap_or_default());
+        next.words.extend(known(&reach_in(&words), names, last).await.unwrap_or_default());
     }
     next.words.retain(|word| word.starts_with(last));
     // Of cobra: 0 is the shell's own way, which is files; 4 is none of them.
@@ -79,16 +82,11 @@ fn reach_in(words: &[String]) -> Reach {
     Reach::from_arg_matches(here).unwrap_or_default()
 }
 
-async fn known(reach: &Reach, names: Names) -> anyhow::Result<Vec<String>> {
+async fn known(reach: &Reach, names: Names, begun: &str) -> anyhow::Result<Vec<String>> {
     match names {
-        Names::Services => {
+        Names::Governors | Names::Doors | Names::Pods => {
             let cluster = Cluster::reach(reach).await?;
-            let all = list(&cluster.client, Some(&cluster.namespace), None).await?;
-            Ok(all.iter().map(|object| name(object).to_owned()).collect())
-        }
-        Names::Pods => {
-            let cluster = Cluster::reach(reach).await?;
-            listed(Api::<Pod>::namespaced(cluster.client, &cluster.namespace)).await
+            objects(&cluster, &names, begun.split_once('/').map(|(kind, _)| kind)).await
         }
         Names::Namespaces => listed(Api::<Namespace>::all(Cluster::reach(reach).await?.client)).await,
         Names::Breakers(of) => {
@@ -100,6 +98,25 @@ async fn known(reach: &Reach, names: Names) -> anyhow::Result<Vec<String>> {
         Names::Clusters => Ok(kubeconfig(reach)?.clusters.into_iter().map(|one| one.name).collect()),
         Names::Users => Ok(kubeconfig(reach)?.auth_infos.into_iter().map(|one| one.name).collect()),
     }
+}
+
+/// `KIND/NAME` is for whoever has begun so, with a kind that may stand there.
+async fn objects(cluster: &Cluster, names: &Names, kind: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let of = |kinds: &[&str]| kind.is_none_or(|kind| kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)));
+    let mut found = Vec::new();
+    if matches!(names, Names::Governors | Names::Doors) && of(&objects::KINDS) {
+        let all = list(&cluster.client, Some(&cluster.namespace), None).await?;
+        found.extend(all.iter().map(|object| name(object).to_owned()));
+    }
+    if *names == Names::Doors && of(&ground::KINDS) {
+        found.extend(listed(Api::<Service>::namespaced(cluster.client.clone(), &cluster.namespace)).await?);
+    }
+    if *names == Names::Pods && of(&pod::KINDS) {
+        found.extend(listed(Api::<Pod>::namespaced(cluster.client.clone(), &cluster.namespace)).await?);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found.into_iter().map(|name| kind.map_or(name.clone(), |kind| format!("{kind}/{name}"))).collect())
 }
 
 async fn listed<K>(api: Api<K>) -> anyhow::Result<Vec<String>>
@@ -148,7 +165,10 @@ fn of(arg: &Arg, verb: Option<&Command>, before: &[String]) -> Next {
     let values = arg.get_possible_values();
     let words = values.iter().map(|value| told(value.get_name(), value.get_help())).collect();
     let names = match arg.get_id().as_str() {
-        "name" | "names" => Some(Names::Services),
+        "name" if verb.is_some_and(|verb| ["activate", "deactivate"].contains(&verb.get_name())) => {
+            Some(Names::Doors)
+        }
+        "name" | "names" => Some(Names::Governors),
         "pod" => Some(Names::Pods),
         "namespace" | "controller_namespace" => Some(Names::Namespaces),
         "breaker" => {
@@ -239,9 +259,10 @@ mod tests {
     #[test]
     fn names_are_of_what_stands_there() {
         let names = |words: &[&str]| after(words).names;
-        assert_eq!(names(&["describe", ""]), Some(Names::Services));
-        assert_eq!(names(&["describe", "checkout", "c"]), Some(Names::Services));
-        assert_eq!(names(&["-k", ""]), Some(Names::Services));
+        assert_eq!(names(&["describe", ""]), Some(Names::Governors));
+        assert_eq!(names(&["describe", "checkout", "c"]), Some(Names::Governors));
+        assert_eq!(names(&["-k", ""]), Some(Names::Governors));
+        assert_eq!(names(&["activate", "svc/"]), Some(Names::Doors));
         assert_eq!(after(&["hold", "checkout", ""]), Next::default());
         for cut in [&["-n", "shop", "cut", ""][..], &["cut", "-n", "shop", ""], &["cut", "-n=shop", ""]] {
             assert_eq!(names(cut), Some(Names::Pods), "{cut:?}");

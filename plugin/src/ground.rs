@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::fail::{Ask, RESOURCE, Refused, code, unknown};
-use crate::objects::{list, name, pages, text};
-use crate::out::print;
+use crate::objects::{self, list, name, pages, text};
+use crate::out::tell;
 use crate::reach::Cluster;
 use crate::rules::parsed;
 
@@ -27,6 +27,8 @@ use crate::rules::parsed;
 pub const SERVICES: &str = "services";
 /// As kubectl names the kind.
 pub const PODS: &str = "pods";
+/// Kinds that may stand before the name of a Service.
+pub const KINDS: [&str; 3] = ["service", "services", "svc"];
 /// Names in one sentence.
 const NAMED_MAX: usize = 10;
 /// Objects asked for at a time.
@@ -116,7 +118,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// Nobody reads.
     pub fn say_which(&self) -> anyhow::Result<()> {
-        self.twin.as_deref().map_or(Ok(()), print)
+        self.twin.as_deref().map_or(Ok(()), tell)
     }
 
     /// Takes a new list of the pods.
@@ -188,14 +190,11 @@ impl<'a> Ground<'a> {
 /// Kind and name, as kubectl writes them.
 fn kind(wanted: &str) -> anyhow::Result<(Kind, &str)> {
     let Some((kind, name)) = wanted.split_once('/') else { return Ok((Kind::Either, wanted)) };
-    let kind = match kind.to_lowercase().as_str() {
-        "service" | "services" | "svc" => Kind::Service,
-        "kubervisorservice"
-        | "kubervisorservices"
-        | "kvs"
-        | "kubervisorservice.kubervisor.k8s.io"
-        | RESOURCE => Kind::Governor,
-        _ => bail!("{wanted:?} names no Service: write service/NAME or kubervisorservice/NAME"),
+    let is = |kinds: &[&str]| kinds.iter().any(|known| known.eq_ignore_ascii_case(kind));
+    let kind = match (is(&KINDS), is(&objects::KINDS)) {
+        (true, _) => Kind::Service,
+        (false, true) => Kind::Governor,
+        (false, false) => bail!("{wanted:?} names no Service: write service/NAME or kubervisorservice/NAME"),
     };
     Ok((kind, name))
 }
@@ -243,9 +242,13 @@ mod tests {
             let (kind, name) = kind(wanted)?;
             service(kind, name, &all).map(str::to_owned)
         };
-        for wanted in
-            ["pick", "kvs/pick", "kubervisorservice/pick", "kubervisorservices.kubervisor.k8s.io/pick"]
-        {
+        for wanted in [
+            "pick",
+            "kvs/pick",
+            "rdc/pick",
+            "kubervisorservice/pick",
+            "kubervisorservices.kubervisor.k8s.io/pick",
+        ] {
             assert_eq!(meant(wanted).unwrap(), "pears", "{wanted}");
         }
         for wanted in ["service/pick", "svc/pick", "Services/pick"] {

@@ -10,7 +10,7 @@ use crate::fail::{Ask, RESOURCE, Refused, code, unknown};
 use crate::reach::Cluster;
 
 /// Kinds that may stand before the name of one.
-const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     "kubervisorservice",
     "kubervisorservices",
     "kvs",

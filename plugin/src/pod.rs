@@ -12,7 +12,7 @@ use crate::objects::{bare, name, text};
 use crate::reach::Cluster;
 
 /// Kinds that may stand before a pod's name.
-const KINDS: [&str; 3] = ["pod", "pods", "po"];
+pub const KINDS: [&str; 3] = ["pod", "pods", "po"];
 
 /// What a person said of it.
 #[must_use]

@@ -171,6 +171,11 @@ async fn names_of_the_cluster_are_completed_in_bash_and_through_kubectl() {
     bash.completes("describe p", "describe pears ").await;
     bash.completes("dry-run pears --breaker ", "dry-run pears --breaker named ").await;
     bash.completes("cut p", &format!("cut {pod} ")).await;
+    bash.completes("cut pod/p", &format!("cut pod/{pod} ")).await;
+    for of in ["kvs/", "svc/", ""] {
+        bash.completes(&format!("activate {of}p"), &format!("activate {of}pears ")).await;
+    }
+    bash.completes("hold svc/p", "hold svc/p").await;
     for flag in ["-n ", "--namespace="] {
         let part = namespace.strip_suffix(|_: char| true).unwrap();
         bash.completes(&format!("get {flag}{part}"), &format!("get {flag}{namespace} ")).await;
