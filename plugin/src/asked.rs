@@ -9,7 +9,7 @@ use anyhow::Context;
 use kubervisor::api::key;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::args::TryArgs;
 use crate::fail::code;
@@ -105,21 +105,24 @@ impl Asked<'_> {
     }
 
     async fn look(&self, so: impl Fn(&Value) -> bool) -> anyhow::Result<Ended> {
-        let deadline = Instant::now() + DONE_WITHIN;
-        loop {
-            if so(&self.now().await?) {
-                return Ok(Ended::Done);
+        let look = async {
+            while !so(&self.now().await?) {
+                sleep(LOOK_AGAIN).await;
             }
-            if Instant::now() > deadline {
-                return Ok(Ended::Late);
-            }
-            sleep(LOOK_AGAIN).await;
-        }
+            Ok(Ended::Done)
+        };
+        timeout(DONE_WITHIN, look).await.unwrap_or(Ok(Ended::Late))
     }
 
-    /// This very pod, and none that took its name.
+    /// This very pod, and none that took its name. Whoever asks has a deadline: an API server that is away for a moment
+    /// is waited for, or the word would stay.
     async fn now(&self) -> anyhow::Result<Value> {
-        let now = pod::get(self.cluster, name(self.pod)).await?;
+        let now = loop {
+            match pod::get(self.cluster, name(self.pod)).await {
+                Err(error) if passes(&error) => sleep(LOOK_AGAIN).await,
+                answer => break answer?,
+            }
+        };
         anyhow::ensure!(
             text(&now, "/metadata/uid") == text(self.pod, "/metadata/uid"),
             "pod {} went away meanwhile, and another one has its name: do it again for that one",
@@ -134,20 +137,27 @@ impl Asked<'_> {
     /// It stays.
     pub async fn take_back(&self, former: Option<&str>) -> anyhow::Result<Taken> {
         let taking = async {
+            let mut unknown = None;
             for _ in 0..TRIES {
                 let now = self.now().await?;
                 if pod::word(&now) != Some(self.word) {
-                    return Ok(Taken::Others(now));
+                    // A write whose answer was lost may have done it.
+                    let ours = unknown.is_some() && pod::word(&now) == former;
+                    return Ok(if ours { Taken::Back(now) } else { Taken::Others(now) });
                 }
                 let version = text(&now, "/metadata/resourceVersion");
                 let patch =
                     json!({"metadata": {"resourceVersion": version, "annotations": {key::OVERRIDE: former}}});
                 match pod::write(self.cluster, name(&now), &patch, &TryArgs::default()).await {
                     Err(error) if code(&error) == Some(409) => {}
+                    Err(error) if passes(&error) => {
+                        unknown = Some(error);
+                        sleep(LOOK_AGAIN).await;
+                    }
                     answer => return answer.map(Taken::Back),
                 }
             }
-            anyhow::bail!("others change the pod all the time")
+            Err(unknown.unwrap_or_else(|| anyhow::anyhow!("others change the pod all the time")))
         };
         let taken = match timeout(TAKEN_BACK_WITHIN, taking).await {
             Ok(taken) => taken,
@@ -188,6 +198,11 @@ impl Asked<'_> {
         let clear = self.cluster.again.command(&["override", pod, "clear"]);
         format!("the word {word} may still be on pod {pod}, and `{clear}` takes it away")
     }
+}
+
+/// Whether it may go by itself: no answer, or none of the one who decides.
+fn passes(error: &anyhow::Error) -> bool {
+    code(error).is_none_or(|code| code == 429 || code >= 500)
 }
 
 /// The sentence on a word that somebody else changed.

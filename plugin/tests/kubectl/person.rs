@@ -105,6 +105,18 @@ impl Person {
 
     /// The same as `runs`, with Ctrl-C once standard error holds a line with this text.
     pub async fn interrupts(&self, words: &[&str], text: &str) -> Said {
+        self.interrupts_after(words, text, Signal::INT, async {}).await
+    }
+
+    /// The same with another signal, and only after `meanwhile`.
+    pub async fn interrupts_after(
+        &self,
+        words: &[&str],
+        text: &str,
+        with: Signal,
+        meanwhile: impl Future<Output = ()>,
+    ) -> Said {
+        let mut meanwhile = Some(meanwhile);
         let mut command = self.command(&program("kubectl-kubervisor"));
         command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -113,9 +125,10 @@ impl Person {
             let mut err = String::new();
             while let Some(line) = lines.next_line().await.unwrap() {
                 err += &format!("{line}\n");
-                if line.contains(text) {
+                if let Some(meanwhile) = meanwhile.take_if(|_| line.contains(text)) {
+                    meanwhile.await;
                     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-                    kill_process(id, Signal::INT).unwrap();
+                    kill_process(id, with).unwrap();
                 }
             }
             let mut out = String::new();

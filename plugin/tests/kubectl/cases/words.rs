@@ -1,6 +1,8 @@
 //! A person's word on one pod: cut, restore, override.
 
-use localcluster::ProcessSignal;
+use http::Method;
+use localcluster::{Fault, ProcessSignal, Rule};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::with_one_cut;
@@ -180,6 +182,33 @@ async fn whoever_presses_ctrl_c_leaves_no_word_behind() {
         format!("error: interrupted: pod {} is out of traffic, and the word Serve is taken back\n", names[0]);
     assert!(!said.ok && said.err.ends_with(&told), "{said:?}");
     assert_eq!((word(&shop, &names[0]).await.0, shop.labelled("no").await), (None, vec![names[0].clone()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_for_a_moment_ends_no_wait_and_keeps_no_word() {
+    let shop = Shop::open("moment", 3).await;
+    let admin = Person::admin(&shop);
+    let proxy = shop.proxy().await;
+    let far = Person::with(&shop, &shop.cluster.kubeconfig("admin", Some(&proxy.url())).unwrap());
+    let place = format!("--controller-namespace={}", shop.namespace);
+    let _controller = Controller::ready(&shop.controller()).await;
+    shop.govern(json!({"breakers": [{"name": "named", "customService": "127.0.0.1:1/bad"}]})).await;
+    shop.becomes("Activated", "True").await;
+    admin.sees(&["hold", "pears", "--reason", "picking"]).await;
+    shop.state_is("Held").await;
+    let pod = shop.names().await[0].clone();
+    let path = format!("/pods/{pod}");
+    let away = async {
+        let looks = proxy.inject(Rule::new(Fault::Drop).method(Method::GET).path(&path).times(3));
+        eventually("it has looked in vain", SOON, || async { proxy.hits(looks) == 3 }).await;
+        proxy.inject(Rule::new(Fault::Status(503)).method(Method::PATCH).path(&path).times(1));
+    };
+    // A terminal that is closed.
+    let words = ["cut", &pod, &place];
+    let said = far.interrupts_after(&words, "waiting for the controller", Signal::HUP, away).await;
+    let told = format!("error: interrupted: pod {pod} is in traffic, and the word Cut is taken back\n");
+    assert!(!said.ok && said.err.ends_with(&told), "{said:?}");
+    assert_eq!(word(&shop, &pod).await.0, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
