@@ -21,7 +21,7 @@ use crate::again::Again;
 use crate::args::{ActivateArgs, TryArgs};
 use crate::ground::{Ground, PODS, SERVICES, named};
 use crate::objects::name;
-use crate::out::{print, say};
+use crate::out::{say, tell};
 use crate::reach::Cluster;
 use crate::steer::FIELD_MANAGER;
 use crate::templates::Later;
@@ -48,13 +48,13 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
     let later = Later::of(cluster, &ground, &selector, &args.controller).await;
     let namespace = &ground.hole.namespace;
     if ground.hole.turned() {
-        warn(later.warning(namespace, service));
-        return print(&format!(
+        warn(later.warning(namespace, service, &cluster.again));
+        return tell(&format!(
             "service/{service} holds the key already: kubervisor/traffic=yes is in its selector\n"
         ));
     }
     let policy = ground.policy()?;
-    if let Some(why) = later.refusal(namespace, service).filter(|_| !args.force) {
+    if let Some(why) = later.refusal(service, &cluster.again).filter(|_| !args.force) {
         bail!(why);
     }
     let labelled = if args.label { label(cluster, &ground, &args.only_try).await? } else { Vec::new() };
@@ -65,16 +65,17 @@ pub async fn run(cluster: &Cluster, args: &ActivateArgs) -> anyhow::Result<()> {
         let up = prospect.unlabelled.extract_if(.., |pod| labelled.contains(pod));
         prospect.would_serve.extend(up);
     }
-    print(&sights(service, &view, &prospect))?;
+    tell(&sights(service, &view, &prospect))?;
     if let Some(why) = refusal(service, &prospect, args.force, &cluster.again) {
         bail!(why);
     }
     let writer = KeyWriter::of_person(cluster.client.clone(), FIELD_MANAGER, only_try);
     writer.add(&ground.hole, None).await.map_err(|error| ground.failed(SERVICES, service, error))?;
     let tried = args.only_try.mark();
-    print(&format!("service/{service} activated{tried}: its selector holds kubervisor/traffic=yes\n"))?;
-    warn(later.warning(namespace, service));
-    print(&next(&ground, policy.map(|parsed| parsed.policy.mode), &cluster.again))
+    tell(&format!("service/{service} activated{tried}: its selector holds kubervisor/traffic=yes\n"))?;
+    warn(later.warning(namespace, service, &cluster.again));
+    let next = next(&ground, policy.map(|parsed| parsed.policy.mode), &cluster.again);
+    tell(&format!("{}\n", args.only_try.then(next)))
 }
 
 fn warn(warning: Option<String>) {
@@ -115,7 +116,7 @@ async fn label(cluster: &Cluster, ground: &Ground<'_>, tries: &TryArgs) -> anyho
     labelled.sort();
     labelled.dedup();
     if !labelled.is_empty() {
-        print(&format!("labelled{}: {}\n", tries.mark(), named(&labelled)))?;
+        tell(&format!("labelled{}: {}\n", tries.mark(), named(&labelled)))?;
     }
     if !labelled.is_empty() && !only_try {
         // What makes EndpointSlices follows labels by a watch of its own: it must know them before it sees the key.
@@ -190,19 +191,22 @@ fn refusal(service: &str, prospect: &Prospect, force: bool, again: &Again) -> Op
 fn next(ground: &Ground<'_>, mode: Option<Mode>, again: &Again) -> String {
     let (Some(governor), Some(mode)) = (&ground.governor, mode) else {
         return "No KubervisorService names it, so nothing is cut. Write one, and look at it with: kubectl kubervisor check -f \
-                FILE\n"
+                FILE"
             .to_owned();
     };
     let governor = name(governor);
     match mode {
         Mode::Active => {
-            format!("Cuts work now. To see them: {}\n", again.command(&["describe", governor]))
+            format!(
+                "Cuts take effect from now on. To see them, and what may hold them: {}",
+                again.command(&["describe", governor])
+            )
         }
         Mode::DryRun => format!(
-            "{governor} is in dry run and cuts nobody. To let it act: {}\n",
+            "{governor} is in dry run and cuts nobody. To let it act: {}",
             again.command(&["dry-run", governor, "--off"])
         ),
-        Mode::Disabled => format!("{governor} is Disabled and cuts nobody: set its mode to Active\n"),
+        Mode::Disabled => format!("{governor} is Disabled and cuts nobody: set its mode to Active"),
     }
 }
 

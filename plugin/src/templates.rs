@@ -8,6 +8,7 @@ use kubervisor::api::key;
 use kubervisor::cluster::workloads::{Maker, look};
 use serde_json::Value;
 
+use crate::again::Again;
 use crate::args::ControllerArgs;
 use crate::fail::Ask;
 use crate::freeze::{Holder, holder};
@@ -79,7 +80,7 @@ impl Later {
 
     /// Why the key must not be added: pods would go dark, only later.
     #[must_use]
-    pub fn refusal(&self, namespace: &str, service: &str) -> Option<String> {
+    pub fn refusal(&self, service: &str, again: &Again) -> Option<String> {
         let Self::Bare(bare, labeller) = self else { return None };
         let who = labeller.absent()?;
         Some(format!(
@@ -87,13 +88,13 @@ impl Later {
              controller's Lease with --controller-namespace and --controller-name where there is one, or accept that with \
              --force",
             lack(bare),
-            cure(namespace, bare)
+            cure(bare, again)
         ))
     }
 
     /// What to say where the key is in the selector all the same.
     #[must_use]
-    pub fn warning(&self, namespace: &str, service: &str) -> Option<String> {
+    pub fn warning(&self, namespace: &str, service: &str, again: &Again) -> Option<String> {
         match self {
             Self::Label => None,
             Self::Unknown(why) => Some(format!(
@@ -107,12 +108,12 @@ impl Later {
                     "{}: the controller labels its new pods, but those born while none acts get no traffic from service \
                      {service:?}: {}",
                     lack(bare),
-                    cure(namespace, bare)
+                    cure(bare, again)
                 ),
                 Some(who) => format!(
                     "{} and {who}: pods born from now on get no traffic from service {service:?}: {}",
                     lack(bare),
-                    cure(namespace, bare)
+                    cure(bare, again)
                 ),
             }),
         }
@@ -182,15 +183,15 @@ fn lack(bare: &[Bare]) -> String {
     format!("the pod template of {of} lacks the label {}: \"yes\"", key::TRAFFIC)
 }
 
-fn cure(namespace: &str, bare: &[Bare]) -> String {
+fn cure(bare: &[Bare], again: &Again) -> String {
     let each = bare.iter().take(NAMED_MAX).map(|Bare { maker, rolls }| {
         let (kind, name) = (maker.kind.to_lowercase(), &maker.name);
         if *rolls {
-            format!(
-                "wait for the rollout that brings it (`kubectl -n {namespace} rollout status {kind} {name}`)"
-            )
+            let wait = again.kubectl(&["rollout", "status", &kind, name]);
+            format!("wait for the rollout that brings it (`{wait}`)")
         } else if apps(maker) {
-            format!("add it (`kubectl -n {namespace} patch {kind} {name} --type=merge -p '{PATCH}'`)")
+            let patch = again.kubectl(&["patch", &kind, name, "--type=merge", "-p", PATCH]);
+            format!("add it (`{patch}`)")
         } else {
             format!("add it where {maker} has its template")
         }
@@ -201,6 +202,7 @@ fn cure(namespace: &str, bare: &[Bare]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Reach;
     use serde_json::json;
 
     fn bare(kind: &str, api: &str, rolls: bool) -> Bare {
@@ -209,45 +211,53 @@ mod tests {
         Bare { maker, rolls }
     }
 
+    fn prod() -> Again {
+        let (namespace, context) = (Some("shop".to_owned()), Some("prod".to_owned()));
+        Again::new(&Reach { namespace, context, ..Reach::default() })
+    }
+
     fn later(labeller: Labeller) -> Later {
         Later::Bare(vec![bare("Deployment", "apps/v1", false)], labeller)
     }
 
     #[test]
     fn a_template_without_the_label_is_refused_unless_somebody_labels_its_pods_and_named_in_any_case() {
-        let patch = format!("`kubectl -n shop patch deployment press --type=merge -p '{PATCH}'`");
+        let patch =
+            format!("`kubectl patch deployment press --type=merge -p '{PATCH}' -n shop --context prod`");
+        let again = prod();
         for (labeller, why) in [
             (Labeller::Nobody("there is no Lease".into()), "no controller acts (there is no Lease)"),
             (Labeller::Unknown("no right".into()), "it is not known whether a controller labels"),
         ] {
             let later = later(labeller);
-            for said in [later.refusal("shop", "juice").unwrap(), later.warning("shop", "juice").unwrap()] {
+            for said in
+                [later.refusal("juice", &again).unwrap(), later.warning("shop", "juice", &again).unwrap()]
+            {
                 assert!(said.contains(why) && said.contains("Deployment press lacks"), "{said}");
                 assert!(said.contains(&patch), "{said}");
             }
-            assert!(later.refusal("shop", "juice").unwrap().contains("--force"));
+            assert!(later.refusal("juice", &again).unwrap().contains("--force"));
         }
         let acts = later(Labeller::Acts("one".into()));
-        assert_eq!(acts.refusal("shop", "juice"), None);
-        let said = acts.warning("shop", "juice").unwrap();
+        assert_eq!(acts.refusal("juice", &again), None);
+        let said = acts.warning("shop", "juice", &again).unwrap();
         assert!(said.contains("while none acts") && said.contains(&patch), "{said}");
     }
 
     #[test]
     fn templates_that_carry_it_are_not_spoken_of_and_those_that_nobody_may_see_are_not_known() {
-        assert_eq!(
-            (Later::Label.refusal("shop", "juice"), Later::Label.warning("shop", "juice")),
-            (None, None)
-        );
+        let again = prod();
+        let label = Later::Label;
+        assert_eq!((label.refusal("juice", &again), label.warning("shop", "juice", &again)), (None, None));
         let unknown = Later::Unknown("code 403".into());
-        assert_eq!(unknown.refusal("shop", "juice"), None);
-        let said = unknown.warning("shop", "juice").unwrap();
+        assert_eq!(unknown.refusal("juice", &again), None);
+        let said = unknown.warning("shop", "juice", &again).unwrap();
         assert!(said.contains("not known") && said.contains("list replicasets"), "{said}");
     }
 
     #[test]
     fn the_cure_is_one_that_the_kind_takes() {
-        let cure = |kind, api, rolls| cure("shop", &[bare(kind, api, rolls)]);
+        let cure = |kind, api, rolls| cure(&[bare(kind, api, rolls)], &prod());
         assert!(cure("StatefulSet", "apps/v1", false).contains("patch statefulset press"));
         assert!(cure("Deployment", "apps/v1", true).contains("rollout status deployment press"));
         let other = cure("Rollout", "argoproj.io/v1alpha1", false);
