@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::DeactivateArgs;
 use crate::ground::{Ground, PODS, SERVICES, named};
 use crate::objects::name;
-use crate::out::print;
+use crate::out::tell;
 use crate::reach::Cluster;
 use crate::steer::FIELD_MANAGER;
 
@@ -43,15 +43,15 @@ pub async fn run(cluster: &Cluster, args: &DeactivateArgs) -> anyhow::Result<()>
     let view = ground.view()?;
     let up = |member: &&Member| member.ready && !member.terminating;
     let (now, after) = (view.fleet.count(Member::serving), view.fleet.count(|member| up(&member)));
-    print(&format!("service/{service}: {now} endpoints now, {after} after\n"))?;
+    tell(&format!("service/{service}: {now} endpoints now, {after} after\n"))?;
     let tried = args.only_try.mark();
     if ground.hole.key.is_none() && ground.hole.managed_by.is_none() {
-        print(&format!("service/{service} does not hold the key\n"))?;
+        tell(&format!("service/{service} does not hold the key\n"))?;
     } else {
         let writer = KeyWriter::of_person(cluster.client.clone(), FIELD_MANAGER, only_try);
         // The answer is the Service as it is stored from now on: the proof that the key is gone.
         writer.take(&ground.hole).await.map_err(|error| ground.failed(SERVICES, service, error))?;
-        print(&format!("service/{service} deactivated{tried}: kubervisor/traffic is out of its selector\n"))?;
+        tell(&format!("service/{service} deactivated{tried}: kubervisor/traffic is out of its selector\n"))?;
     }
     let freed: Vec<_> = if only_try {
         held(&ground)?.iter().map(|pod| Arc::clone(&pod.name)).collect()
@@ -59,9 +59,9 @@ pub async fn run(cluster: &Cluster, args: &DeactivateArgs) -> anyhow::Result<()>
         give_back(cluster, &ground).await?.into_iter().collect()
     };
     if !freed.is_empty() {
-        print(&format!("back in traffic{tried}: {}\n", named(&freed)))?;
+        tell(&format!("back in traffic{tried}: {}\n", named(&freed)))?;
     }
-    print(&next(&ground))
+    tell(&format!("{}\n", args.only_try.then(next(&ground))))
 }
 
 /// Members that carry our mark. Those that another KubervisorService holds through another Service are left to it.
@@ -108,10 +108,10 @@ fn next(ground: &Ground<'_>) -> String {
     match &ground.governor {
         Some(governor) => format!(
             "{} goes on judging and cuts nobody. A tool that has the key in its files, such as Git, would add it again: take \
-             it out there\n",
+             it out there",
             name(governor)
         ),
-        None => "A tool that has the key in its files, such as Git, would add it again: take it out there\n"
+        None => "A tool that has the key in its files, such as Git, would add it again: take it out there"
             .to_owned(),
     }
 }

@@ -108,7 +108,8 @@ impl Ask<'_> {
             409 => "; somebody else changed it meanwhile: do it again".to_owned(),
             _ => String::new(),
         };
-        let text = format!("Error from server ({reason}): {}{action}", status.message);
+        // It repeats what others wrote: names, fields, the words of admission webhooks.
+        let text = format!("Error from server ({}): {}{action}", plain(reason), plain(&status.message));
         Refused { code: status.code, text }
     }
 }
@@ -209,6 +210,13 @@ mod tests {
             said("pods", json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"}));
         assert!(text.starts_with("Error from server (Forbidden): no; it takes the right to "), "{text}");
         assert!(text.contains("list pods in namespace \"meadow\""), "{text}");
+    }
+
+    #[test]
+    fn what_the_server_says_stays_one_line_that_shows_as_it_is() {
+        let message = "denied by policy\n\u{1b}[1Aall is well\u{202e}";
+        let status = json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": message});
+        assert_eq!(said("pods", status), "Error from server (Invalid): denied by policy  [1Aall is well ");
     }
 
     #[test]

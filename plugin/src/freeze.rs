@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::age;
 use crate::args::{ControllerArgs, FreezeArgs, ThawArgs, TryArgs};
 use crate::fail::{Ask, Refused, code};
-use crate::out::{print, say};
+use crate::out::{say, tell};
 use crate::reach::Cluster;
 use crate::words::plain;
 
@@ -43,12 +43,15 @@ pub async fn freeze(cluster: &Cluster, args: &FreezeArgs) -> anyhow::Result<()> 
         Before::Known(Some(former)) if former != reason => format!(", no longer for: {}", plain(former)),
         Before::Known(_) | Before::Unknown(_) => String::new(),
     };
-    print(&format!(
-        "lease.coordination.k8s.io/{name} frozen: {}{instead}{}\nNothing is cut, paused or evicted in any namespace of its \
-         controller; returns go on. To end it: {}\n",
+    let next = format!(
+        "Nothing is cut, paused or evicted in any namespace of its controller; returns go on. To end it: {}",
+        cluster.again.of(controller).command(&["thaw"])
+    );
+    tell(&format!(
+        "lease.coordination.k8s.io/{name} frozen: {}{instead}{}\n{}\n",
         plain(reason),
         only_try.mark(),
-        cluster.again.of(controller).command(&["thaw"])
+        only_try.then(next)
     ))?;
     if let Before::Unknown(error) = former {
         say(&format!("warning: whether it was frozen for another reason before is not known: {error:#}"));
@@ -57,7 +60,7 @@ pub async fn freeze(cluster: &Cluster, args: &FreezeArgs) -> anyhow::Result<()> 
     match holder(cluster, controller).await {
         Ok(Holder::Lives(_)) => {}
         Ok(Holder::Nobody(why)) => {
-            say(&format!("warning: no controller acts now ({why}); it holds for the next one"));
+            say(&format!("warning: no controller acts now ({why}): a freeze holds for the next one"));
         }
         Err(error) => say(&format!("warning: whether a controller acts is not known: {error:#}")),
     }
@@ -74,15 +77,16 @@ pub async fn thaw(cluster: &Cluster, args: &ThawArgs) -> anyhow::Result<()> {
     let frozen = |former: Option<&str>| Ok(former.is_some());
     let was = match change(cluster, controller, None, only_try, frozen).await? {
         Before::Known(None) => {
-            return print(&format!("lease.coordination.k8s.io/{name} is not frozen: nothing is changed\n"));
+            return tell(&format!("lease.coordination.k8s.io/{name} is not frozen: nothing is changed\n"));
         }
         Before::Known(Some(reason)) => format!(", was frozen: {}", plain(&reason)),
         Before::Unknown(_) => String::new(),
     };
-    print(&format!(
-        "lease.coordination.k8s.io/{name} thawed{was}{}\nCuts go on where no other gate is closed: {}\n",
+    let next = format!("Cuts go on where no other gate is closed: {}", cluster.again.command(&["get", "-A"]));
+    tell(&format!(
+        "lease.coordination.k8s.io/{name} thawed{was}{}\n{}\n",
         only_try.mark(),
-        cluster.again.command(&["get", "-A"])
+        only_try.then(next)
     ))?;
     if was.is_empty() {
         say("warning: whether it was frozen, and why, is not known: the Lease may not be read");

@@ -6,8 +6,17 @@ use ratatui::crossterm::terminal::size;
 use serde_json::Value;
 
 use crate::args::{Form, Output};
+use crate::words::plain;
 
-/// Prints.
+/// Prints sentences for people. What others wrote may be in them.
+///
+/// # Errors
+/// Nobody reads any more.
+pub fn tell(text: &str) -> anyhow::Result<()> {
+    print(&each_plain(text))
+}
+
+/// Prints it as it is.
 ///
 /// # Errors
 /// Nobody reads any more.
@@ -19,7 +28,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Says it on standard error, beside what is printed. Nobody reading there is no failure.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", each_plain(text));
+}
+
+fn each_plain(lines: &str) -> String {
+    lines.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether there is a terminal that can be drawn on.
@@ -69,5 +82,15 @@ pub fn formed(value: &Value, form: Form) -> anyhow::Result<String> {
             Ok(String::from_utf8(text)? + "\n")
         }
         Form::Yaml => Ok(serde_yaml_ng::to_string(value)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_sentence_stay_lines_and_what_moves_a_cursor_does_not() {
+        assert_eq!(each_plain("held: a\u{1b}[2Jb\r\nnext\n"), "held: a [2Jb \nnext\n");
     }
 }

@@ -14,7 +14,7 @@ use crate::controller::{Heard, Way};
 use crate::freeze::{Holder, holder};
 use crate::governs::{governors, nobody};
 use crate::objects::{name, text};
-use crate::out::print;
+use crate::out::tell;
 use crate::pod::{get, label, out, say, word, write};
 use crate::reach::Cluster;
 use crate::words::plain;
@@ -50,7 +50,7 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
             "To keep it out until you take the word back: {}",
             cluster.again.command(&["override", pod_name, "cut"])
         );
-        return print(&format!("pod/{pod_name} is out of traffic already: nothing is changed\n{keep}\n"));
+        return tell(&format!("pod/{pod_name} is out of traffic already: nothing is changed\n{keep}\n"));
     }
     anyhow::ensure!(
         word(&pod) != Word::Never.value(),
@@ -77,12 +77,13 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
     let mut stop = Stop::heard()?;
     say(cluster, &pod, Word::Cut.value(), &args.only_try).await?;
     if args.only_try.dry_run.is_some() {
-        return print(&format!("pod/{pod_name} override set to Cut{}\n{back}\n", args.only_try.mark()));
+        let (tried, then) = (args.only_try.mark(), args.only_try.then(back));
+        return tell(&format!("pod/{pod_name} override set to Cut{tried}\n{then}\n"));
     }
     let asked = Asked { cluster, pod: &pod, word: "Cut" };
     match asked.wait(&mut stop, out).await? {
         Ended::Done => {
-            print(&format!("pod/{pod_name} cut: it gets no new connections, and stays out\n{back}\n"))
+            tell(&format!("pod/{pod_name} cut: it gets no new connections, and stays out\n{back}\n"))
         }
         Ended::Late => Err(not_cut(&asked, name(&by), &args.controller).await),
         Ended::Stopped => Err(asked.undone(word(&pod)).await),
@@ -224,7 +225,7 @@ async fn in_traffic(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> anyho
         }
         Some(_) | None => "is in traffic already: nothing is changed".to_owned(),
     };
-    print(&format!("pod/{name} {said}\n"))
+    tell(&format!("pod/{name} {said}\n"))
 }
 
 /// By the word Serve, which does not outlast the wait: it would forbid every later cut. A lasting word from before stays.
@@ -233,7 +234,8 @@ async fn by_controller(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> an
     let mut stop = Stop::heard()?;
     say(cluster, pod, Word::Serve.value(), only_try).await?;
     if only_try.dry_run.is_some() {
-        return print(&format!("pod/{name} override set to Serve{}\n", only_try.mark()));
+        let (tried, then) = (only_try.mark(), only_try.then(String::new()));
+        return tell(&format!("pod/{name} override set to Serve{tried}\n{then}\n"));
     }
     let asked = Asked { cluster, pod, word: "Serve" };
     let ended = asked.wait(&mut stop, |pod| label(pod) == TrafficLabel::Yes).await?;
@@ -263,7 +265,7 @@ async fn by_controller(cluster: &Cluster, pod: &Value, only_try: &TryArgs) -> an
         }
     };
     let ready = ready(&get(cluster, name).await?);
-    print(&format!("pod/{name} restored{ready}: its strikes are forgiven\n{next}\n"))
+    tell(&format!("pod/{name} restored{ready}: its strikes are forgiven\n{next}\n"))
 }
 
 /// As `release` does it, for one pod.
@@ -279,7 +281,7 @@ async fn restore_by_hand(
         patch["metadata"]["annotations"][key::OVERRIDE] = Value::Null;
     }
     write(cluster, name(pod), &patch, only_try).await?;
-    print(&format!(
+    tell(&format!(
         "pod/{} labelled {}=yes, as {why}{}{}\n",
         name(pod),
         key::TRAFFIC,
@@ -306,7 +308,7 @@ pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<(
     let pod = get(cluster, &args.pod).await?;
     let (name, former) = (name(&pod), word(&pod));
     if former == args.word.value() {
-        return print(&format!(
+        return tell(&format!(
             "pod/{name} override is {} already: nothing is changed\n",
             former.unwrap_or("not set")
         ));
@@ -331,7 +333,8 @@ pub async fn word_on(cluster: &Cluster, args: &OverrideArgs) -> anyhow::Result<(
             format!(" To take it back: {}", cluster.again.command(&["override", name, "clear"]))
         }
     };
-    print(&format!("pod/{name} {did}{}\n{next}{back}\n", args.only_try.mark()))
+    let then = args.only_try.then(format!("{next}{back}"));
+    tell(&format!("pod/{name} {did}{}\n{then}\n", args.only_try.mark()))
 }
 
 #[cfg(test)]

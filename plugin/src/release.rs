@@ -12,7 +12,7 @@ use kubervisor::telemetry::{self, LogFormat};
 
 use crate::args::{Reach, ReleaseArgs};
 use crate::fail::Ask;
-use crate::out::print;
+use crate::out::tell;
 use crate::reach::Cluster;
 
 /// `release`
@@ -41,7 +41,7 @@ pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
     let args = kubervisor::args::ReleaseArgs { all, namespaces, lease, open_selectors, accept_dark };
     allowed(&cluster, &args).await?;
     release_as(&args, &cluster.config, &cluster.client).await?;
-    print(
+    tell(
         "Every pod that Kubervisor held is back in its Service.\nStop the controller now, if it runs: one that goes on cuts \
          again.\n",
     )

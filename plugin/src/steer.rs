@@ -10,10 +10,10 @@ use kubervisor::api::stamp;
 use serde_json::{Value, json};
 
 use crate::again::Again;
-use crate::args::{DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
+use crate::args::{DryRun, DryRunArgs, HoldArgs, ResumeArgs, TryArgs};
 use crate::fail::{Ask, RESOURCE, code, nearest};
 use crate::objects::{bare_name, kind, one, text};
-use crate::out::{print, say};
+use crate::out::{say, tell};
 use crate::reach::Cluster;
 
 /// Our name in the server's field ownership and audit log.
@@ -46,6 +46,15 @@ impl TryArgs {
     #[must_use]
     pub fn mark(&self) -> &'static str {
         if self.dry_run.is_some() { " (server dry run)" } else { "" }
+    }
+
+    /// What is to be said of what holds from now on: nothing does after a write that is not kept.
+    #[must_use]
+    pub fn then(&self, next: String) -> String {
+        match self.dry_run {
+            Some(DryRun::Server) => "Nothing is kept of it. To do it: the same without --dry-run".to_owned(),
+            None => next,
+        }
     }
 }
 
@@ -151,7 +160,7 @@ pub async fn dry_run(cluster: &Cluster, args: &DryRunArgs) -> anyhow::Result<()>
 fn switched(object: &Value, on: bool, breaker: Option<&str>, again: &Again) -> anyhow::Result<Edit> {
     let (patch, what) = match breaker {
         Some(breaker) => (one_breaker(object, breaker, on)?, format!("breaker {breaker} ")),
-        None => (whole(object, on)?, String::new()),
+        None => (whole(object, on, again)?, String::new()),
     };
     let word = if on { "in dry run" } else { "no longer in dry run" };
     let already = if patch.is_none() { " already: nothing is changed" } else { "" };
@@ -211,12 +220,12 @@ fn switched_off(object: &Value, breaker: Option<&str>, again: &Again) -> String 
     }
 }
 
-fn whole(object: &Value, on: bool) -> anyhow::Result<Option<Value>> {
-    let mode = text(object, "/spec/mode");
+fn whole(object: &Value, on: bool, again: &Again) -> anyhow::Result<Option<Value>> {
+    let (name, mode) = (text(object, "/metadata/name"), text(object, "/spec/mode"));
     anyhow::ensure!(
         mode != "Disabled",
-        "{} is Disabled, which is neither: set spec.mode to what you want (`kubectl edit kvs`)",
-        text(object, "/metadata/name")
+        "{name} is Disabled, which is neither: set spec.mode to what you want (`{}`)",
+        again.kubectl(&["edit", "kvs", name])
     );
     let wanted = if on { "DryRun" } else { "Active" };
     let is = if mode.is_empty() { "Active" } else { mode };
@@ -266,8 +275,8 @@ async fn change(
                 answer => answer.map(drop)?,
             }
         }
-        let mark = if patch.is_some() { only_try.mark() } else { "" };
-        print(&format!("kubervisorservice.kubervisor.k8s.io/{name} {did}{mark}\n{next}\n"))?;
+        let (mark, next) = if patch.is_some() { (only_try.mark(), only_try.then(next)) } else { ("", next) };
+        tell(&format!("kubervisorservice.kubervisor.k8s.io/{name} {did}{mark}\n{next}\n"))?;
         if let (Some(_), Some(keeper)) = (patch, keeper(&object)) {
             say(&format!(
                 "warning: {keeper} writes this object too and may take the change back: make it there as well"

@@ -7,7 +7,7 @@ use kube::Api;
 use crate::args::{ControllerArgs, VersionArgs};
 use crate::controller::Way;
 use crate::fail::{Ask, code};
-use crate::out::print;
+use crate::out::tell;
 use crate::reach::Cluster;
 use crate::{age, args::Reach};
 
@@ -16,12 +16,12 @@ use crate::{age, args::Reach};
 /// # Errors
 /// No cluster can be reached, or it tells of no controller.
 pub async fn run(reach: &Reach, args: &VersionArgs) -> anyhow::Result<()> {
-    print(&format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION")))?;
+    tell(&format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION")))?;
     if args.client {
         return Ok(());
     }
     let cluster = Cluster::reach(reach).await?;
-    print(&format!("Controller: {}\n", controller(&cluster, &args.controller).await?))
+    tell(&format!("Controller: {}\n", controller(&cluster, &args.controller).await?))
 }
 
 /// By its own page; where that cannot be had, by the Lease.

@@ -24,7 +24,8 @@ async fn a_hold_stops_it_and_its_end_lets_it_go_on_and_no_hold_of_others_is_lost
     let said = admin.is_refused(&["hold", "pears/status", "--reason", "sneaky"]).await;
     assert!(said.contains("\"pears/status\" is not the name of a kubervisorservice"), "{said}");
     let tried = admin.sees(&["hold", "kvs/pears", "--reason", "picking", "--dry-run=server"]).await;
-    assert!(tried.contains("held until it is taken back: picking (server dry run)\n"), "{tried}");
+    let told = "held until it is taken back: picking (server dry run)\nNothing is kept of it. To do it: the same without --dry-run\n";
+    assert!(tried.ends_with(told), "{tried}");
     assert_eq!(reasons(&shop).await, [""; 0]);
     let said = admin.kubectl(&["kubervisor", "hold", "pears", "--reason", "picking", "--for", "2h"]).await;
     assert!(said.ok && said.out.contains("kubectl kubervisor resume pears --reason picking\n"), "{said:?}");
@@ -57,6 +58,11 @@ async fn a_dry_run_gives_pods_back_and_one_breaker_can_be_switched_alone() {
     assert_eq!(refused, "error: pears has no breaker \"name\": did you mean \"named\"?");
     admin.sees(&["dry-run", "pears", "--off", "--breaker", "named"]).await;
     shop.cut_are(&[&bad]).await;
+    let tried = admin.sees(&["dry-run", "pears", "--on", "--dry-run=server"]).await;
+    assert!(
+        tried.contains("(server dry run)\nNothing is kept of it") && !tried.contains("go back"),
+        "{tried}"
+    );
     let on = admin.sees(&["dry-run", "pears", "--on"]).await;
     assert!(on.contains("in dry run\nPods that are cut go back"), "{on}");
     shop.state_is("DryRun").await;
@@ -94,7 +100,11 @@ async fn a_freeze_holds_all_until_the_thaw_and_needs_a_lease() {
     }
     let controller = Controller::ready(&shop.controller().brief()).await;
     shop.govern(json!({"breakers": [{"name": "named", "customService": "127.0.0.1:1/bad"}]})).await;
-    admin.sees(&["freeze", "--reason", "tried", &place, "--dry-run=server"]).await;
+    let tried = admin.sees(&["freeze", "--reason", "tried", &place, "--dry-run=server"]).await;
+    assert!(
+        tried.contains("(server dry run)\nNothing is kept of it") && !tried.contains("Nothing is cut"),
+        "{tried}"
+    );
     assert!(admin.sees(&["thaw", &place]).await.contains("is not frozen: nothing is changed"));
     let said = admin.runs(&["freeze", "--reason", "frost, Ada", &place]).await;
     assert!(
@@ -157,6 +167,8 @@ async fn a_release_says_where_gives_every_pod_back_and_names_services_that_would
     let admin = Person::admin(&shop);
     let place = format!("--controller-namespace={}", shop.namespace);
     assert!(admin.is_refused(&["release"]).await.contains("-n NAMESPACE for one namespace, -A or --all"));
+    let mistyped = admin.is_refused(&["release", "-n", "no-such-shop", &place]).await;
+    assert!(mistyped.contains("nothing is released: there is no namespace \"no-such-shop\""), "{mistyped}");
     controller.kill();
     assert_eq!(shop.labelled("no").await, std::slice::from_ref(&bad));
     admin.sees(&["override", &bad, "cut"]).await;
