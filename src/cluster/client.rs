@@ -7,7 +7,8 @@
 use std::error::Error as StdError;
 use std::net::IpAddr;
 
-use http::Uri;
+use http::header::AUTHORIZATION;
+use http::{Request, Uri};
 use hyper::rt::{Read, Write};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
@@ -17,8 +18,11 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config, Error};
+use tower::util::MapRequestLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_http::decompression::DecompressionLayer;
+
+use super::token_file::TokenFile;
 
 /// Repeats nothing, whatever the configuration says of that.
 ///
@@ -76,13 +80,14 @@ fn here(server: &Uri) -> bool {
 }
 
 /// Over connections that are made so.
-fn over<C>(connector: C, config: Config) -> kube::Result<Client>
+fn over<C>(connector: C, mut config: Config) -> kube::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,
     C::Future: Send + 'static,
     C::Error: StdError + Send + Sync + 'static,
 {
+    let token = TokenFile::taken_from(&mut config.auth_info).map_err(Error::Auth)?;
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
@@ -93,10 +98,18 @@ where
         .layer(config.base_uri_layer())
         .layer(DecompressionLayer::new().no_br().no_deflate().no_zstd().gzip(!config.disable_compression))
         .option_layer(config.auth_layer()?)
+        .option_layer(token.map(told))
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(wire);
     Ok(Client::new(service, config.default_namespace))
+}
+
+fn told(token: TokenFile) -> MapRequestLayer<impl FnMut(Request<Body>) -> Request<Body> + Clone> {
+    MapRequestLayer::new(move |mut request: Request<Body>| {
+        request.headers_mut().insert(AUTHORIZATION, token.header());
+        request
+    })
 }
 
 fn socket() -> HttpConnector {
@@ -111,7 +124,7 @@ fn socket() -> HttpConnector {
 mod tests {
     use super::*;
     use axum::Router;
-    use http::{HeaderMap, Request};
+    use http::HeaderMap;
     use kube::config::AuthInfo;
     use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -225,8 +238,8 @@ mod tests {
         assert!(asked.starts_with("GET /version "), "{asked}");
     }
 
-    #[tokio::test]
-    async fn a_login_is_renewed_when_it_is_over_and_the_caller_stays_who_he_says() {
+    /// A server that tells who asks.
+    async fn telling() -> Config {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let told = |headers: HeaderMap| async move {
@@ -234,11 +247,26 @@ mod tests {
             axum::Json(json!([header("authorization"), header("impersonate-user")]))
         };
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(told)).await });
+        Config::new(url.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_token_in_a_file_is_told_without_the_end_of_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "pear\n").unwrap();
+        let mut config = telling().await;
+        config.auth_info = serde_json::from_value(json!({"tokenFile": file})).unwrap();
+        assert_eq!(ask(config).await, json!(["Bearer pear", null]));
+    }
+
+    #[tokio::test]
+    async fn a_login_is_renewed_when_it_is_over_and_the_caller_stays_who_he_says() {
         let folder = tempfile::tempdir().unwrap();
         // Each login gives another token, which is over at once.
         let script = r#"echo x >> "$0"; printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
             "status":{"token":"pear-%s","expirationTimestamp":"2020-01-01T00:00:00Z"}}' "$(wc -l < "$0" | tr -d ' ')""#;
-        let mut config = Config::new(url.parse().unwrap());
+        let mut config = telling().await;
         config.auth_info = serde_json::from_value::<AuthInfo>(json!({"as": "ada", "exec": {
             "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": "sh",
             "args": ["-c", script, folder.path().join("logins")]}}))

@@ -47,6 +47,7 @@ pub mod status_writer;
 pub mod takeover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
+pub mod token_file;
 pub mod unlabelled;
 pub mod watch;
 mod within;
