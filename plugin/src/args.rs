@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kubervisor::sources::Endpoint;
+
+use crate::words::plain;
 
 /// See what Kubervisor does to the pods of a Service, understand why, and steer it.
 ///
@@ -258,13 +259,22 @@ pub struct DryRunArgs {
     pub only_try: TryArgs,
 }
 
+/// Others read it in tables, and paste it.
+fn reason(text: &str) -> Result<String, &'static str> {
+    match text {
+        _ if text.trim().is_empty() => Err("a reason is needed"),
+        _ if plain(text) != text => Err("a reason is one line of text"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// `hold`
 #[derive(Debug, Clone, Args)]
 pub struct HoldArgs {
     /// KubervisorService.
     pub name: String,
     /// Why, for people.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_parser = reason)]
     pub reason: String,
     /// How long, such as 30m or 2h. Default: until `resume`.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -291,7 +301,7 @@ pub struct ResumeArgs {
 #[derive(Debug, Clone, Args)]
 pub struct FreezeArgs {
     /// Why, for people.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_parser = reason)]
     pub reason: String,
     /// Also in place of a freeze for another reason: one thaw then ends both.
     #[arg(long)]
@@ -433,6 +443,14 @@ pub struct CompleteArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_reason_is_one_line_that_shows_as_it_is() {
+        assert_eq!(reason("Ada's turn: 50 %").unwrap(), "Ada's turn: 50 %");
+        for odd in ["", " ", "two\nlines", "\u{1b}[2K", "a\u{202e}b"] {
+            assert!(reason(odd).is_err(), "{odd:?}");
+        }
+    }
 
     #[test]
     fn every_flag_is_sound() {
