@@ -102,7 +102,8 @@ async fn known(reach: &Reach, names: Names, begun: &str) -> anyhow::Result<Vec<S
 
 /// `KIND/NAME` is for whoever has begun so, with a kind that may stand there.
 async fn objects(cluster: &Cluster, names: &Names, kind: Option<&str>) -> anyhow::Result<Vec<String>> {
-    let of = |kinds: &[&str]| kind.is_none_or(|kind| kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)));
+    let of =
+        |kinds: &[&str]| kind.is_none_or(|kind| kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)));
     let mut found = Vec::new();
     if matches!(names, Names::Governors | Names::Doors) && of(&objects::KINDS) {
         let all = list(&cluster.client, Some(&cluster.namespace), None).await?;

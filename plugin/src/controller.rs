@@ -90,7 +90,9 @@ impl Way {
         let asked = tokio::time::timeout(ANSWER_WITHIN, self.send(path)).await;
         match asked {
             Ok(Ok((status, body))) => self.read(status, &body),
-            Ok(Err(error)) => Heard::Silent(format!("nothing answers at {}: {error:#}", self.place)),
+            Ok(Err(error)) => {
+                Heard::Silent(format!("nothing answers at {}: {}", self.place, error.root_cause()))
+            }
             Err(_) => Heard::Silent(format!("{} gave no answer within {ANSWER_WITHIN:?}", self.place)),
         }
     }

@@ -46,10 +46,15 @@ pub async fn cut(cluster: &Cluster, args: &PodArgs) -> anyhow::Result<()> {
         "pod {pod_name} is going away already"
     );
     if out(&pod) {
-        let keep = format!(
-            "To keep it out until you take the word back: {}",
-            cluster.again.command(&["override", pod_name, "cut"])
-        );
+        let keep = if word(&pod) == Word::Cut.value() {
+            format!(
+                "It stays out by the word Cut. To take that back: {}",
+                cluster.again.command(&["restore", pod_name])
+            )
+        } else {
+            let cut = cluster.again.command(&["override", pod_name, "cut"]);
+            format!("To keep it out until you take the word back: {cut}")
+        };
         return tell(&format!("pod/{pod_name} is out of traffic already: nothing is changed\n{keep}\n"));
     }
     anyhow::ensure!(
