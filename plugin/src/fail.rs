@@ -83,6 +83,11 @@ impl Ask<'_> {
         match (error, auth(error)) {
             (kube::Error::Api(status), _) => self.refused(status).into(),
             (_, Some(error)) => anyhow::anyhow!(login(error, None)),
+            (error, None) if by_proxy(error) => anyhow::anyhow!(
+                "cannot {self}: the API server cannot be reached through the proxy ({}); see HTTPS_PROXY, NO_PROXY and the \
+                 kubeconfig's proxy-url",
+                innermost(error)
+            ),
             (error, None) => anyhow::anyhow!(
                 "cannot {self}: the API server cannot be reached ({}); is it up, and is this the right context? See \
                  `kubectl config current-context`",
@@ -170,11 +175,17 @@ pub fn login(error: &AuthError, exec: Option<&ExecConfig>) -> String {
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
+    causes(error).last().unwrap_or(error).to_string()
+}
+
+fn causes<'e>(error: &'e dyn std::error::Error) -> impl Iterator<Item = &'e (dyn std::error::Error + 'e)> {
+    std::iter::successors(Some(error), |cause| cause.source())
+}
+
+/// Whether the proxy on the way failed. Its errors have no other mark than their first words.
+fn by_proxy(error: &kube::Error) -> bool {
+    let of_proxy = |said: String| said.starts_with("tunnel error: ") || said.starts_with("SOCKS error: ");
+    causes(error).any(|cause| of_proxy(cause.to_string()))
 }
 
 /// kubectl's sentence for a name that is not there, with the one that may be meant.
@@ -248,6 +259,23 @@ mod tests {
         let renewed = ask.failed(&kube::Error::Service(Box::new(failed))).to_string();
         assert!(renewed.contains("login program failed (exit status: 3"), "{renewed}");
         assert!(!said.contains("token-of-mine") && !renewed.contains("token-of-mine"), "{renewed}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_away_is_told_from_an_api_server_that_is() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ask = Ask { verb: "list", resource: "pods", name: "", namespace: None };
+        for (proxy, told) in [
+            (Some("http://127.0.0.1:1"), "through the proxy (Connection refused"),
+            (Some("socks5://127.0.0.1:1"), "through the proxy (SOCKS error: "),
+            (None, "cannot be reached (Connection refused"),
+        ] {
+            let mut config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+            config.proxy_url = proxy.map(|proxy| proxy.parse().unwrap());
+            let client = kubervisor::cluster::client::client(config).unwrap();
+            let said = ask.of(client.apiserver_version()).await.unwrap_err().to_string();
+            assert!(said.contains(told), "{said}");
+        }
     }
 
     #[test]
