@@ -24,6 +24,10 @@ pub async fn with_one_cut(prefix: &str) -> (Shop, FakeSource, Controller, String
     breaker["activator"] = json!({"period": 300});
     shop.govern(json!({"breakers": [breaker]})).await;
     shop.cut_are(&[&bad]).await;
-    eventually("the status tells of it", SOON, || async { shop.status().await["fleet"]["cut"] == 1 }).await;
+    let told = || async {
+        let status = shop.status().await;
+        status["fleet"]["cut"] == 1 && status["cut"][0]["pod"] == bad.as_str()
+    };
+    eventually("the status tells of it", SOON, told).await;
     (shop, source, controller, bad)
 }
