@@ -74,10 +74,15 @@ readme: build ## Runs the demo; its promises, some lines and what kubectl kuberv
 .PHONY: crds
 crds: build ## Writes crds/ from the types
 	$(BIN)/kubervisor crds > crds/kubervisorservices.yaml
+	cp crds/kubervisorservices.yaml charts/kubervisor/files/
 
 .PHONY: reference
 reference: ## Writes docs/reference/ from the schema, the flags and the plugin's verbs and rules
 	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test crds --test shipped --test check reference
+
+.PHONY: chart
+chart: ## Writes tests/chart/: what helm makes of the chart
+	KUBERVISOR_GENERATE=1 $(CARGO) test $(WORKSPACE) --quiet --test chart
 
 .PHONY: judge
 judge: ## How good are the verdicts: docs/reference/judgement.md (INCIDENTS=dir prints the tables of your own files)

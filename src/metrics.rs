@@ -32,6 +32,7 @@ struct Inner {
     pods: Family<PodState, Gauge>,
     floor: Family<Service, Gauge>,
     headroom: Family<Service, Gauge>,
+    inert: Family<Service, Gauge>,
     held: Family<Held, Gauge>,
     verdicts: Family<Verdicts, Gauge>,
     last_tick: Family<Service, Float>,
@@ -42,6 +43,7 @@ struct Inner {
     refusals: Tracked<Reason>,
     evaluations: Tracked<Evaluations>,
     late_losses: Tracked<Service>,
+    ineffective_cuts: Tracked<Service>,
     evaluation_seconds: Histogram,
     query_seconds: Histogram,
     queries: Family<Queries, Counter>,
@@ -177,6 +179,7 @@ impl Metrics {
             pods: Family::default(),
             floor: Family::default(),
             headroom: Family::default(),
+            inert: Family::default(),
             held: Family::default(),
             verdicts: Family::default(),
             last_tick: Family::default(),
@@ -187,6 +190,7 @@ impl Metrics {
             refusals: Tracked::default(),
             evaluations: Tracked::default(),
             late_losses: Tracked::default(),
+            ineffective_cuts: Tracked::default(),
             evaluation_seconds: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
             query_seconds: histogram(),
             queries: Family::default(),
@@ -264,6 +268,11 @@ impl Metrics {
         self.0.evaluation_seconds.observe(took.as_secs_f64());
     }
 
+    /// A pod is told of that is cut and still gets traffic.
+    pub fn ineffective_cut(&self, id: &Identity) {
+        self.0.ineffective_cuts.inc(id, service(id));
+    }
+
     /// A fleet was found below its floor, for a reason that is not ours.
     pub fn late_loss(&self, id: &Identity) {
         self.0.late_losses.inc(id, service(id));
@@ -311,6 +320,7 @@ impl Metrics {
         }
         inner.floor.get_or_create(&service(id)).set(report.budget.floor.into());
         inner.headroom.get_or_create(&service(id)).set(report.budget.headroom().0.into());
+        inner.inert.get_or_create(&service(id)).set(i64::from(report.inert.is_some()));
         for &gate in Gate::WORDS {
             let on = report.gates.iter().any(|g| g.as_str() == gate);
             let labels = Held { namespace: namespace.clone(), name: name.clone(), gate };
@@ -347,6 +357,7 @@ impl Metrics {
         inner.refusals.forget(&service);
         inner.evaluations.forget(&service);
         inner.late_losses.forget(&service);
+        inner.ineffective_cuts.forget(&service);
     }
 
     /// Nothing is decided for it: its gauges must not go on standing at their last value.
@@ -371,6 +382,7 @@ impl Metrics {
         }
         self.0.floor.remove(&service(id));
         self.0.headroom.remove(&service(id));
+        self.0.inert.remove(&service(id));
         self.0.last_tick.remove(&service(id));
     }
 }
@@ -401,6 +413,7 @@ impl Inner {
         r.register("pods", "Pods of a service by state", self.pods.clone());
         r.register("floor", "Pods that must serve", self.floor.clone());
         r.register("headroom", "Cuts still allowed", self.headroom.clone());
+        r.register("inert", "1 where nothing could be cut even if one pod were bad", self.inert.clone());
         r.register("held", "1 while the gate holds actions", self.held.clone());
         r.register("verdicts", "Pods by the last verdict of a breaker", self.verdicts.clone());
         r.register_with_unit(
@@ -432,6 +445,11 @@ impl Inner {
             "late_losses",
             "Times that a fleet was found below its floor",
             self.late_losses.family.clone(),
+        );
+        r.register(
+            "ineffective_cuts",
+            "Pods that are cut and still get traffic",
+            self.ineffective_cuts.family.clone(),
         );
         r.register("queries", "Questions to sources", self.queries.clone());
         r.register("events_dropped", "Events that found the queue full", self.events_dropped.clone());

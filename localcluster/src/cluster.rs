@@ -15,6 +15,7 @@ use crate::access::{Access, install_crypto, write_private};
 use crate::audit::Audit;
 use crate::boot::{self, Running, Site};
 use crate::options::Options;
+use crate::tools::{self, Tool};
 use crate::{components, reaper, runtime, wait};
 
 /// A running control plane on 127.0.0.1. Dropping it kills its processes and removes its folder; so does the end of this
@@ -164,6 +165,21 @@ impl Cluster {
         command.env_clear().envs(boot::environment(self.data_dir()));
         command.arg("--kubeconfig").arg(self.kubeconfig(actor, None)?).args(args).stdin(input(stdin)?);
         command.output().with_context(|| format!("cannot run kubectl {}", args.join(" ")))
+    }
+
+    /// Runs helm as this actor and waits for it, as [`Cluster::kubectl`] does. Builds helm first, where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be built or run, or the options did not name this actor.
+    pub fn helm(&self, actor: &str, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(tools::ensure(Tool::Helm)?);
+        command.env_clear().envs(boot::environment(self.data_dir()));
+        // What it remembers, it remembers of this cluster.
+        for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(home, self.data_dir().join("helm").join(home));
+        }
+        command.arg("--kubeconfig").arg(self.kubeconfig(actor, None)?).args(args).stdin(Stdio::null());
+        command.output().with_context(|| format!("cannot run helm {}", args.join(" ")))
     }
 
     /// The kubectl that fits this API server.

@@ -109,6 +109,9 @@ impl Owner {
         }
         for (key, notice) in news {
             if self.last.remarks.len() < REMARKS_MAX && self.last.remarks.insert(key, now.mono).is_none() {
+                if notice.kind == Kind::CutIneffective {
+                    self.parts.metrics.ineffective_cut(&self.id);
+                }
                 let makers = if suspects(notice.kind) { self.makers() } else { Vec::new() };
                 self.parts.events.tell_makers(&self.id, notice, makers);
             }

@@ -7,6 +7,7 @@
 mod flags;
 mod recipes;
 mod schema;
+mod values;
 
 use std::path::Path;
 
@@ -33,6 +34,8 @@ fn generated(path: &str, wanted: &str, how: &str) {
 fn the_definition_checked_in_is_the_one_that_the_controller_registers() {
     let yaml = serde_yaml_ng::to_string(&kubervisor::api::crd()).unwrap();
     generated("crds/kubervisorservices.yaml", &yaml, "make crds");
+    // The chart's own copy: helm packs nothing from outside its folder.
+    generated("charts/kubervisor/files/kubervisorservices.yaml", &yaml, "make crds");
 }
 
 #[test]
@@ -43,4 +46,11 @@ fn the_reference_of_fields_is_that_of_the_schema() {
 #[test]
 fn the_reference_of_flags_is_that_of_the_program() {
     generated("docs/reference/flags.md", &flags::reference(), "make reference");
+}
+
+#[test]
+fn the_reference_of_the_charts_values_is_that_of_the_chart() {
+    let values =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/kubervisor/values.yaml"));
+    generated("charts/kubervisor/README.md", &values::reference(&values.unwrap()), "make reference");
 }

@@ -160,6 +160,7 @@ fn version_variables(tool: Tool, version: &str) -> anyhow::Result<Vec<(String, S
                 format!("{major}.{minor}.{patch}"),
             )]
         }
+        Tool::Helm => vec![("helm.sh/helm/v4/internal/version.version".to_owned(), version.to_owned())],
         Tool::Etcd | Tool::Kwok => Vec::new(),
     })
 }

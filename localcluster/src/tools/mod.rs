@@ -28,6 +28,8 @@ pub enum Tool {
     Kwok,
     /// Prometheus 3.
     Prometheus,
+    /// Installs charts.
+    Helm,
 }
 
 /// One of the Go modules under `localcluster/tools`, which pin versions by `go.mod` and content by `go.sum`.
@@ -52,15 +54,17 @@ static ETCD: Module = module!("etcd", "go.etcd.io/etcd/server/v3");
 static KUBERNETES: Module = module!("kubernetes", "k8s.io/kubernetes");
 static KWOK: Module = module!("kwok", "sigs.k8s.io/kwok");
 static PROMETHEUS: Module = module!("prometheus", "github.com/prometheus/prometheus");
+static HELM: Module = module!("helm", "helm.sh/helm/v4");
 
 impl Tool {
     /// Every tool, the quickest to build first.
-    pub const ALL: [Tool; 6] = [
+    pub const ALL: [Tool; 7] = [
         Tool::Etcd,
         Tool::Kwok,
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::Kubectl,
+        Tool::Helm,
         Tool::Prometheus,
     ];
 
@@ -74,6 +78,7 @@ impl Tool {
             Tool::Kubectl => "kubectl",
             Tool::Kwok => "kwok",
             Tool::Prometheus => "prometheus",
+            Tool::Helm => "helm",
         }
     }
 
@@ -93,6 +98,7 @@ impl Tool {
             Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => &KUBERNETES,
             Tool::Kwok => &KWOK,
             Tool::Prometheus => &PROMETHEUS,
+            Tool::Helm => &HELM,
         }
     }
 
@@ -105,6 +111,7 @@ impl Tool {
             Tool::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Tool::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Tool::Prometheus => "github.com/prometheus/prometheus/cmd/prometheus",
+            Tool::Helm => "helm.sh/helm/v4/cmd/helm",
         }
     }
 
@@ -112,6 +119,7 @@ impl Tool {
     fn version_args(self) -> &'static [&'static str] {
         match self {
             Tool::Kubectl => &["version", "--client"],
+            Tool::Helm => &["version"],
             Tool::Etcd
             | Tool::KubeApiserver
             | Tool::KubeControllerManager
@@ -126,6 +134,7 @@ impl Tool {
             Tool::Etcd | Tool::Kubectl => 0.7,
             Tool::Kwok | Tool::KubeControllerManager => 1.0,
             Tool::KubeApiserver => 3.1,
+            Tool::Helm => 1.9,
             Tool::Prometheus => 4.0,
         }
     }

@@ -3,6 +3,7 @@
 mod api_away;
 mod api_faults;
 mod brake;
+mod chart;
 mod credentials;
 mod disruptions;
 mod events;

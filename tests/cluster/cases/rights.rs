@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::harness::chart::{Right, rights, used};
 use crate::harness::rights::{
     Account, documented_rules, documented_rules_without, documented_rules_without_lists,
 };
@@ -149,9 +150,6 @@ async fn rights_over_all_namespaces_that_come_later_are_noticed_within_a_minute(
     other.cut_are(&[]).await;
 }
 
-/// Group, resource with its subresource, verb.
-type Right = (String, String, String);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_every_act_uses_every_right_that_the_documentation_asks_for_and_no_other() {
     let shop = Shop::open("all", 9).await;
@@ -159,8 +157,8 @@ async fn a_run_with_every_act_uses_every_right_that_the_documentation_asks_for_a
     shop.allow_everywhere(&account, &documented_rules()).await;
     let namespace = format!("--namespace={}", shop.namespace);
     let _controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
-    every_act(&shop, &account).await;
-    let (used, granted) = (used(&shop, &account).await, granted());
+    every_act(&shop, &account.user).await;
+    let (used, granted) = (used(shop.cluster, &account.user).await, granted());
     let without_need: Vec<_> = granted.difference(&used).filter(|right| !is_reserve(right)).collect();
     assert!(without_need.is_empty(), "granted and not used: {without_need:#?}");
     let in_vain: Vec<_> = used.difference(&granted).collect();
@@ -185,7 +183,7 @@ fn is_reserve((_, resource, verb): &Right) -> bool {
 }
 
 /// Label, cut, restore, pause, evict, and a release by the janitor.
-async fn every_act(shop: &Shop, account: &Account) {
+pub(super) async fn every_act(shop: &Shop, user: &str) {
     shop.bare_pod_labelled("unlabelled", &json!({"app": "pears"})).await;
     let names = shop.names().await;
     let modes = ["periodic", "retryAndPause", "retryAndKill"];
@@ -201,38 +199,13 @@ async fn every_act(shop: &Shop, account: &Account) {
     shop.govern(json!({"breakers": breakers, "selectorManagement": "Managed"})).await;
     shop.key_is(true).await;
     for step in [Step::Label, Step::Cut, Step::Restore, Step::Pause, Step::Evict] {
-        let done = || async {
-            shop.pod_writes_by(&account.user).await.iter().any(|w| w.step == step && w.accepted())
-        };
+        let done = || async { shop.pod_writes_by(user).await.iter().any(|w| w.step == step && w.accepted()) };
         eventually(&format!("{step:?}"), SOON, done).await;
     }
     shop.delete_resource().await;
     eventually("the janitor frees all", SOON, || async { shop.labelled("pause").await.is_empty() }).await;
 }
 
-async fn used(shop: &Shop, account: &Account) -> BTreeSet<Right> {
-    let audit = shop.cluster.audit();
-    audit.settle().await.unwrap();
-    let records = audit.all_by(&account.user, Timestamp::UNIX_EPOCH).unwrap();
-    // Everybody may ask what he may do.
-    let counts = records.into_iter().filter(|r| !r.resource.is_empty() && r.group != "authorization.k8s.io");
-    let name =
-        |resource: String, sub: &str| if sub.is_empty() { resource } else { format!("{resource}/{sub}") };
-    counts.map(|r| (r.group, name(r.resource, &r.subresource), r.verb)).collect()
-}
-
 fn granted() -> BTreeSet<Right> {
-    let texts =
-        |rule: &Value, field: &str| -> Vec<String> { serde_json::from_value(rule[field].clone()).unwrap() };
-    let mut rights = BTreeSet::new();
-    for rule in documented_rules() {
-        for group in texts(&rule, "apiGroups") {
-            for resource in texts(&rule, "resources") {
-                rights.extend(
-                    texts(&rule, "verbs").into_iter().map(|verb| (group.clone(), resource.clone(), verb)),
-                );
-            }
-        }
-    }
-    rights
+    documented_rules().iter().flat_map(rights).collect()
 }

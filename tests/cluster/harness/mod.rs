@@ -1,5 +1,6 @@
 //! The stage of a test: a namespace with a shop in it, the shipped binary, and somebody who watches.
 
+pub mod chart;
 mod controller;
 mod fake_source;
 pub mod keys;

@@ -1,0 +1,155 @@
+//! The chart as helm renders it: compared with files, and refused where a value is wrong.
+//!
+//! With `KUBERVISOR_GENERATE=1` (as `make chart` has it) the files are written instead.
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use localcluster::tools::{self, Tool};
+use serde_json::Value;
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn helm(args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(tools::ensure(Tool::Helm).unwrap());
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(name, home.path());
+    }
+    command.current_dir(here().join("charts")).args(args).output().unwrap()
+}
+
+fn rendered(args: &[&str]) -> Result<String, String> {
+    let all = [&["template", "kubervisor", "kubervisor", "--namespace=kubervisor"], args].concat();
+    let output = helm(&all);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text);
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+}
+
+fn one(objects: &[Value], kind: &str) -> Value {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    let one = found.next().unwrap_or_else(|| panic!("no {kind}"));
+    assert!(found.next().is_none(), "two of {kind}");
+    one.clone()
+}
+
+/// Everything but the definition, which is compared for itself.
+fn is_as_in(file: &str, args: &[&str]) {
+    let text = rendered(&[&["--set=crds.install=false"], args].concat()).unwrap();
+    let path = here().join("tests/chart").join(file);
+    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let at = kept.lines().zip(text.lines()).position(|(a, b)| a != b);
+    let at = at.unwrap_or_else(|| kept.lines().count().min(text.lines().count()));
+    assert!(
+        kept == text,
+        "the chart no longer renders tests/chart/{file}; where that is meant, run `make chart` and commit it. Line {}:\n  was {:?}\n  is  {:?}",
+        at + 1,
+        kept.lines().nth(at),
+        text.lines().nth(at)
+    );
+}
+
+#[test]
+fn it_renders_as_it_did_with_no_value_set() {
+    is_as_in("default.yaml", &[]);
+}
+
+#[test]
+fn it_renders_as_it_did_for_some_namespaces() {
+    is_as_in(
+        "namespaces.yaml",
+        &["--set=scope.namespaces={shop,meadow,shop}", "--set=rbac.patchServices=false"],
+    );
+}
+
+#[test]
+fn it_renders_as_it_did_with_everything_on() {
+    let values = here().join("tests/chart/everything.values.yaml");
+    is_as_in("everything.yaml", &[&format!("--values={}", values.display())]);
+}
+
+#[test]
+fn helm_finds_no_fault() {
+    let output = helm(&["lint", "--strict", "kubervisor"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_definition_is_upgraded_with_the_chart_and_stays_when_the_release_goes() {
+    let mut shipped = one(&objects(&rendered(&[]).unwrap()), "CustomResourceDefinition");
+    let metadata = shipped["metadata"].as_object_mut().unwrap();
+    assert!(metadata.remove("labels").is_some());
+    let annotations = metadata["annotations"].as_object_mut().unwrap();
+    assert_eq!(annotations.remove("helm.sh/resource-policy"), Some("keep".into()));
+    let shipped: CustomResourceDefinition = serde_json::from_value(shipped).unwrap();
+    assert!(shipped == kubervisor::api::crd(), "helm changes it");
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_its_name() {
+    for (value, named) in [
+        ("replicas=-1", "/replicas"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("image.digest=sha256:12", "/image/digest"),
+        ("lease.duration=15", "/lease/duration"),
+        ("scope.namespaces={Shop}", "/scope/namespaces/0"),
+        ("scope.namespace=shop", "'namespace' not allowed"),
+        ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),
+        ("maxCutsPerMinute=some", "/maxCutsPerMinute"),
+        ("serviceAccount.create=false", "serviceAccount.name is needed"),
+    ] {
+        let refused = rendered(&[&format!("--set={value}")]).unwrap_err();
+        assert!(refused.contains(named), "{value}: {refused}");
+    }
+}
+
+/// What the Deployment runs, the program knows; and a wrong flag would only be seen in production.
+#[test]
+fn the_program_takes_every_flag_that_the_chart_gives_it() {
+    let values = here().join("tests/chart/everything.values.yaml");
+    let all = rendered(&[&format!("--values={}", values.display())]).unwrap();
+    let deployment = one(&objects(&all), "Deployment");
+    let words = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+    let reference = std::fs::read_to_string(here().join("docs/reference/flags.md")).unwrap();
+    let flags: Vec<_> = words.iter().filter_map(|word| word.as_str()?.strip_prefix("--")).collect();
+    assert!(flags.len() > 15, "{flags:?}");
+    for flag in flags {
+        let name = flag.split('=').next().unwrap();
+        assert!(reference.contains(&format!("`--{name}")), "--{name} is no flag of `kubervisor run`");
+    }
+}
+
+#[test]
+fn every_alert_is_promql_over_metrics_that_exist() {
+    let all = rendered(&["--set=prometheusRule.enabled=true"]).unwrap();
+    let rules = one(&objects(&all), "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
+    let reference = std::fs::read_to_string(here().join("docs/reference/metrics.md")).unwrap();
+    let guide = std::fs::read_to_string(here().join("docs/operating.md")).unwrap();
+    assert!(rules.as_array().unwrap().len() >= 9);
+    for rule in rules.as_array().unwrap() {
+        let (name, expr) = (rule["alert"].as_str().unwrap(), rule["expr"].as_str().unwrap());
+        promql_parser::parser::parse(expr).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metrics: Vec<_> = words.filter(|word| word.starts_with("kubervisor_")).collect();
+        assert!(!metrics.is_empty(), "{name} looks at nothing");
+        for metric in metrics {
+            assert!(reference.contains(&format!("`{metric}`")), "{name}: there is no metric {metric}");
+        }
+        assert!(
+            guide.contains(&format!("`{name}`")),
+            "docs/operating.md does not say what to do about {name}"
+        );
+    }
+}
