@@ -494,4 +494,20 @@ mod tests {
             assert!(text.contains(name), "{name} is missing in:\n{text}");
         }
     }
+
+    #[test]
+    fn a_fleet_of_which_nothing_could_be_cut_shows_until_it_is_no_longer_decided_on() {
+        let id = Identity { namespace: "shop".into(), name: "pears".into(), uid: "1".into() };
+        let metrics = Metrics::new();
+        let mut report = crate::cluster::testing::report();
+        let inert =
+            || metrics.text().lines().find(|line| line.starts_with("kubervisor_inert{")).map(str::to_owned);
+        for (sum, value) in [(Some("N = 1".to_owned()), " 1"), (None, " 0")] {
+            report.inert = sum;
+            metrics.ticked(&id, &report, jiff::Timestamp::UNIX_EPOCH);
+            assert!(inert().is_some_and(|line| line.ends_with(value)), "{:?}", inert());
+        }
+        metrics.idle(&id, &[]);
+        assert_eq!(inert(), None);
+    }
 }

@@ -36,7 +36,7 @@ async fn a_cut_pod_that_still_gets_traffic_and_one_that_nobody_sees_any_more_are
     let shop = Shop::open("leaking", 0).await;
     let pods = shop.bare_pods(5).await;
     let source = FakeSource::start(&shop.namespace).await;
-    let _controller = Controller::ready(&shop.controller()).await;
+    let controller = Controller::ready(&shop.controller()).await;
     source.errors_of(pods.iter().map(String::as_str), &["pear-0", "pear-1"]);
     shop.govern(spec(&source)).await;
     shop.cut_are(&["pear-0", "pear-1"]).await;
@@ -44,6 +44,8 @@ async fn a_cut_pod_that_still_gets_traffic_and_one_that_nobody_sees_any_more_are
     let both = ["KubervisorService".to_owned(), "Pod".to_owned()].into();
     let told = || async { regarding(&shop, "CutIneffective").await == both };
     eventually("it is told of both", SOON, told).await;
+    let counted = controller.metric("kubervisor_ineffective_cuts_total", &[&shop.namespace]).await;
+    assert!(counted >= 1.0, "{counted}");
     // As where the scrape goes through the gated Service.
     source.answer(Fake::Counts(counts(pods[1..].iter().map(String::as_str), &["pear-1"])));
     let lost = || async {
