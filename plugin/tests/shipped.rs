@@ -9,6 +9,8 @@
     reason = "a test ends this way"
 )]
 
+#[path = "../../tests/generated/mod.rs"]
+mod generated;
 mod shell;
 
 use std::collections::BTreeSet;
@@ -37,16 +39,7 @@ fn read(path: &str) -> String {
 
 #[test]
 fn the_reference_of_verbs_and_flags_is_that_of_the_program() {
-    let (path, wanted) = ("docs/reference/kubectl.md", page());
-    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
-        std::fs::write(root().join(path), &wanted).unwrap();
-    }
-    let found = read(path);
-    let differs = found.lines().zip(wanted.lines()).find(|(is, should)| is != should);
-    assert!(
-        found == wanted,
-        "{path}: run `make reference` and commit it; the first difference is {differs:?}"
-    );
+    generated::generated(&root(), "docs/reference/kubectl.md", &page(), "make reference");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! With `KUBERVISOR_GENERATE=1` (as `make chart` has it) the files are written instead.
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
 
+#[path = "../generated/mod.rs"]
+mod generated;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -45,20 +48,7 @@ fn one(objects: &[Value], kind: &str) -> Value {
 /// Everything but the definition, which is compared for itself.
 fn is_as_in(file: &str, args: &[&str]) {
     let text = rendered(&[&["--set=crds.install=false"], args].concat()).unwrap();
-    let path = here().join("tests/chart").join(file);
-    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let at = kept.lines().zip(text.lines()).position(|(a, b)| a != b);
-    let at = at.unwrap_or_else(|| kept.lines().count().min(text.lines().count()));
-    assert!(
-        kept == text,
-        "the chart no longer renders tests/chart/{file}; where that is meant, run `make chart` and commit it. Line {}:\n  was {:?}\n  is  {:?}",
-        at + 1,
-        kept.lines().nth(at),
-        text.lines().nth(at)
-    );
+    generated::generated(&here(), &format!("tests/chart/{file}"), &text, "make chart");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 #![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "a test ends this way")]
 
 mod flags;
+#[path = "../generated/mod.rs"]
+mod generated;
 mod recipes;
 mod schema;
 mod values;
@@ -13,21 +15,7 @@ use std::path::Path;
 
 /// Compares a file of the repository with what it should be, or makes it so.
 fn generated(path: &str, wanted: &str, how: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("KUBERVISOR_GENERATE").is_some() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, wanted).unwrap();
-    }
-    let found = std::fs::read_to_string(&file).unwrap_or_default();
-    let at = found.lines().zip(wanted.lines()).position(|(a, b)| a != b);
-    let at = at.unwrap_or_else(|| found.lines().count().min(wanted.lines().count()));
-    assert!(
-        found == wanted,
-        "{path} is not what the code gives; run `{how}` and commit it. Line {}:\n  is      {:?}\n  should  {:?}",
-        at + 1,
-        found.lines().nth(at),
-        wanted.lines().nth(at),
-    );
+    generated::generated(Path::new(env!("CARGO_MANIFEST_DIR")), path, wanted, how);
 }
 
 #[test]
