@@ -225,12 +225,13 @@ impl PutOff {
     }
 
     /// A pod that changed or went meanwhile comes again by the watch; anything else puts its namespace off, whatever
-    /// its other pods got: nobody else would bring that pod up again.
+    /// its other pods got: nobody else would bring that pod up again. 422 may be another pod of the same name, and may
+    /// be an admission policy that finds something wrong for a moment.
     fn note(&mut self, results: Vec<(Arc<str>, Result<(), CallError>)>, now: Instant) {
         let former = self.0.clone();
         for (namespace, result) in results {
             let Err(error) = result else { continue };
-            if !matches!(error.code(), Some(404 | 409 | 422)) {
+            if !matches!(error.code(), Some(404 | 409)) {
                 let pause = former.get(&namespace).map_or(RETRY.0, |(_, pause)| (*pause * 2).min(RETRY.1));
                 tracing::warn!(%namespace, %error, again_in = ?pause, "a pod could not be labelled yet");
                 self.0.insert(namespace, (Some(now + pause), pause));
@@ -319,6 +320,13 @@ mod tests {
         assert!(!put_off.waits("meadow"), "it is tried again");
         noted(&mut put_off, vec![Ok(()), refused(403), Ok(())], later);
         assert_eq!(put_off.earliest(), Some(later + RETRY.0 * 2), "the pause does not grow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_label_that_a_policy_calls_invalid_is_tried_again() {
+        let (mut put_off, now) = (PutOff::default(), Instant::now());
+        noted(&mut put_off, vec![refused(422)], now);
+        assert_eq!(put_off.earliest(), Some(now + RETRY.0));
     }
 
     #[tokio::test(start_paused = true)]

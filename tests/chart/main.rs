@@ -27,7 +27,11 @@ fn helm(args: &[&str]) -> Output {
 }
 
 fn rendered(args: &[&str]) -> Result<String, String> {
-    let all = [&["template", "kubervisor", "kubervisor", "--namespace=kubervisor"], args].concat();
+    // As a server of 1.36 says what it serves.
+    let served = ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"]
+        .map(|kind| format!("--api-versions=admissionregistration.k8s.io/v1/{kind}"));
+    let base = ["template", "kubervisor", "kubervisor", "--namespace=kubervisor", &served[0], &served[1]];
+    let all = [&base, args].concat();
     let output = helm(&all);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }

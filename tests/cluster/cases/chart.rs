@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use http::Method;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use localcluster::{Fault, Rule};
+use serde_json::{Value, json};
 
 use super::rights::every_act;
 use crate::harness::chart::{Chart, Right};
@@ -26,7 +30,8 @@ async fn installed_for_the_cluster_it_uses_every_right_that_it_asks_for_and_no_o
 }
 
 async fn uses_every_right(shop: &Shop, values: &[&str]) {
-    let chart = Chart::install(shop, values);
+    // The label is to be written by the controller here.
+    let chart = Chart::install(shop, &[values, &["admission.labelPods=false"]].concat());
     let proxy = shop.proxy().await;
     // What a run in which all goes well has no use for: lists where the server does not stream them, and reads of what
     // became of a write whose answer never came.
@@ -53,5 +58,106 @@ async fn uses_every_right(shop: &Shop, values: &[&str]) {
         granted.len()
     );
     assert_eq!((without_need, in_vain), (Vec::new(), Vec::new()));
+    chart.uninstall();
+}
+
+/// The chart for the namespace of this shop only.
+fn installed<'a>(shop: &'a Shop, values: &[&str]) -> Chart<'a> {
+    let scope = format!("scope.namespaces={{{}}}", shop.namespace);
+    Chart::install(shop, &[&[scope.as_str(), "crds.install=false"], values].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_born_while_no_controller_runs_is_labelled_where_a_service_with_the_key_selects_it_and_only_there()
+ {
+    let shop = Shop::open("born", 0).await;
+    let chart = installed(&shop, &[]);
+    // The API server learns of a policy by a watch.
+    let policy = || async {
+        shop.bare_pod_labelled("first", &json!({"app": "pears"})).await;
+        let labelled = shop.labelled("yes").await == ["first"];
+        shop.delete_pod("first").await;
+        labelled
+    };
+    eventually("the policy acts", SOON, policy).await;
+    for (pod, labels) in [
+        ("selected", json!({"app": "pears", "more": "yes"})),
+        ("stranger", json!({"app": "plums"})),
+        ("bare", json!({})),
+        ("decided", json!({"app": "pears", "kubervisor/traffic": "no"})),
+    ] {
+        shop.bare_pod_labelled(pod, &labels).await;
+    }
+    assert_eq!(shop.labelled("yes").await, ["selected"]);
+    assert_eq!(shop.labelled("no").await, ["decided"]);
+    shop.serves(1).await;
+    // Without the key nothing gates, and with no other key a selector would mean every pod.
+    for selector in [json!({"app": "pears"}), json!({"kubervisor/traffic": "yes"})] {
+        shop.select(&selector).await;
+        let free = || async {
+            shop.bare_pod_labelled("next", &json!({"app": "pears"})).await;
+            let free = !shop.labelled("yes").await.contains(&"next".to_owned());
+            shop.delete_pod("next").await;
+            free
+        };
+        eventually("the policy sees the selector", SOON, free).await;
+    }
+    chart.uninstall();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_of_a_term_of_the_lease_that_is_over_is_refused_by_the_api_server() {
+    let shop = Shop::open("fenced", 0).await;
+    shop.bare_pods(3).await;
+    let chart = installed(&shop, &[]);
+    let ours = chart.client().await;
+    let controller = Controller::ready(&chart.controller(None).await).await;
+    let lease = chart.lease().await;
+    let term = lease.spec.unwrap().lease_transitions.unwrap();
+    drop(controller);
+    let write = async |client: &kube::Client, epoch: Value| {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &shop.namespace);
+        let patch =
+            json!({"metadata": {"annotations": {"kubervisor.k8s.io/epoch": epoch, "touched": "yes"}}});
+        let answer = pods.patch("pear-0", &PatchParams::default(), &Patch::Merge(patch)).await;
+        answer.map(drop).map_err(|error| error.to_string())
+    };
+    let refused = || async { write(&ours, json!((term - 1).to_string())).await.is_err() };
+    eventually("the policy acts", SOON, refused).await;
+    let said = write(&ours, json!((term - 1).to_string())).await.unwrap_err();
+    assert!(
+        said.contains(&format!("of term {}", term - 1)) && said.contains(&format!("in term {term}")),
+        "{said}"
+    );
+    assert!(write(&ours, Value::Null).await.unwrap_err().contains("of term none"));
+    write(&ours, json!(term.to_string())).await.unwrap();
+    // Other people's writes are none of its business.
+    write(&shop.client, json!("77")).await.unwrap();
+    chart.uninstall();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_would_darken_pods_is_refused_or_told_of_as_the_values_say() {
+    let shop = Shop::open("dark", 0).await;
+    shop.govern(json!({"breakers": [{"name": "named", "customService": "nobody.invalid:80/bad"}]})).await;
+    let chart = installed(&shop, &["admission.keyNeedsLabels=Deny"]);
+    let services: Api<Service> = shop.services();
+    let with_key = async |key: Value| {
+        let patch = json!({"spec": {"selector": {"app": "pears", "kubervisor/traffic": key}}});
+        let answer = services.patch("pears", &PatchParams::default(), &Patch::Merge(patch)).await;
+        answer.map(|service| service.name_any()).map_err(|error| error.to_string())
+    };
+    let refused = || async {
+        with_key(Value::Null).await.unwrap();
+        with_key(json!("yes")).await.is_err()
+    };
+    eventually("the policy acts", SOON, refused).await;
+    let said = with_key(json!("yes")).await.unwrap_err();
+    assert!(said.contains("LabelsComplete") && said.contains("kubectl kubervisor activate"), "{said}");
+    // A controller that runs finds every pod labelled.
+    let _controller = Controller::ready(&chart.controller(None).await).await;
+    shop.becomes("LabelsComplete", "True").await;
+    let accepted = || async { with_key(json!("yes")).await.is_ok() };
+    eventually("the policy sees the status", SOON, accepted).await;
     chart.uninstall();
 }

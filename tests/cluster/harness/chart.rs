@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 use localcluster::Cluster;
 use serde_json::Value;
 
@@ -75,6 +76,18 @@ impl<'a> Chart<'a> {
         // Two controllers on this machine cannot share a port, and their log is read by people here.
         let ours = |word: &&String| !word.starts_with("--http-addr") && !word.starts_with("--log-format");
         ControllerArgs { kubeconfig, args: words[1..].iter().filter(ours).cloned().collect() }
+    }
+
+    /// Somebody with the token of the ServiceAccount.
+    pub async fn client(&self) -> Client {
+        let name = release(self.shop);
+        let token = self.shop.cluster.service_account_token(&self.shop.namespace, &name).await.unwrap();
+        Client::try_from(self.shop.cluster.config_with_token(&token)).unwrap()
+    }
+
+    pub async fn lease(&self) -> Lease {
+        let api: Api<Lease> = Api::namespaced(self.shop.client.clone(), &self.shop.namespace);
+        api.get(&release(self.shop)).await.unwrap()
     }
 
     /// The rights of every role that is bound to its ServiceAccount.
