@@ -121,6 +121,7 @@ async fn hold_keeps_a_request_back_until_the_rule_is_cleared() {
     };
     let (created, ()) = tokio::join!(scene.create("held"), cleared);
     created.unwrap();
+    assert_eq!(scene.proxy.answers(held), [201]);
 }
 
 #[tokio::test]

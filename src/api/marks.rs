@@ -30,7 +30,7 @@ pub mod key {
     pub const STRIKES: &str = "kubervisor.k8s.io/strikes";
     /// Annotation of people: `Never`, `Cut` or `Serve`.
     pub const OVERRIDE: &str = "kubervisor.k8s.io/override";
-    /// Annotation: the number of the Lease's holder that wrote last.
+    /// Annotation, of a Service whose key is ours too: the number of the Lease's holder that wrote last.
     pub const EPOCH: &str = "kubervisor.k8s.io/epoch";
     /// Annotation: why.
     pub const EVIDENCE: &str = "kubervisor.k8s.io/evidence";

@@ -265,7 +265,7 @@ impl Writer {
         let epoch =
             self.allowed(pod.namespace, step).map_err(|why| CallError::NotSent(why.as_str().into()))?;
         let request = match step {
-            Some(Move::Evict) => pod.post_eviction(body),
+            Some(Move::Evict) => pod.post_eviction(body, epoch),
             Some(Move::Cut | Move::Restore | Move::Pause | Move::Forgive) | None => pod.patch(body, epoch),
         };
         let request = request.map_err(|e| CallError::NotSent(e.to_string()))?;
@@ -400,7 +400,12 @@ impl PodAddress<'_> {
             .body(body.to_string().into_bytes())
     }
 
-    fn post_eviction(&self, body: &Value) -> Result<Request<Vec<u8>>, http::Error> {
+    fn post_eviction(&self, body: &Value, epoch: Option<u64>) -> Result<Request<Vec<u8>>, http::Error> {
+        let mut body = body.clone();
+        // Kept nowhere: for whoever decides on the admission of it.
+        if let Some(epoch) = epoch {
+            body["metadata"]["annotations"] = json!({ key::EPOCH: epoch.to_string() });
+        }
         Request::post(format!("{}/eviction", self.path()))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body.to_string().into_bytes())

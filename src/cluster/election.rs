@@ -37,10 +37,12 @@ impl Timing {
         self.duration * 2 / 3
     }
 
-    /// Pause between two looks of those who wait, so that a takeover comes at most this late.
+    /// Pause between two looks of those who wait: a sign of life is noticed so late, and the end of a holder that gives
+    /// none is noticed so late after it, its last look being timed to the end. With the time of the calls a takeover
+    /// comes less than a second after the duration.
     #[must_use]
     pub fn look_every(self) -> Duration {
-        (self.duration / 20).min(Duration::from_secs(1))
+        (self.duration / 20).min(Duration::from_millis(750))
     }
 
     /// Time for one call.
@@ -212,6 +214,14 @@ impl Election {
         Next::Write(self.order(None, after(last.epoch), now))
     }
 
+    /// Pause until the next look of one who waits: not past the moment at which a silent holder has lost the Lease.
+    #[must_use]
+    pub fn next_look(&self, now: Duration) -> Duration {
+        let usual = self.timing.look_every();
+        let end = self.foreign.as_ref().map(|(record, since)| *since + self.patience(record));
+        end.map_or(usual, |end| end.saturating_sub(now).min(usual))
+    }
+
     fn patience(&self, record: &Record) -> Duration {
         record.duration.max(self.timing.duration)
     }
@@ -371,6 +381,18 @@ mod tests {
         let mut plum = Election::new("plum".into(), TIMING, true);
         let order = written(plum.looked(Some(&held_by("pear", "noon")), at(7)));
         assert_eq!((order.epoch, order.cuts_from), (5, at(7 + 30 + 5)));
+    }
+
+    #[test]
+    fn whoever_waits_looks_at_the_moment_at_which_a_silent_holder_has_lost_the_lease() {
+        let mut plum = candidate();
+        let pear = held_by("pear", "noon");
+        assert_eq!(plum.looked(Some(&pear), at(7)), Next::Wait);
+        assert_eq!(plum.next_look(at(7)), TIMING.look_every());
+        let last = at(7 + 30) - Duration::from_millis(20);
+        assert_eq!(plum.looked(Some(&pear), last), Next::Wait);
+        assert_eq!(plum.next_look(last), Duration::from_millis(20));
+        written(plum.looked(Some(&pear), last + plum.next_look(last)));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Candidate {
         match next {
             Next::Wait => {
                 self.tell(Word::Waits(self.election.other().unwrap_or_default().to_owned()));
-                self.election.timing().look_every()
+                self.election.next_look(self.mandate.now())
             }
             Next::Write(order) => self.write(&order).await,
         }

@@ -108,8 +108,8 @@ impl KeyWriter {
     /// # Errors
     /// What the server said, or why this process may not take traffic away now.
     pub async fn add(&self, hole: &Keyhole, by: Option<&str>) -> Result<Keyhole, CallError> {
-        self.mandate.may_spend(&hole.namespace).map_err(withheld)?;
-        self.write(hole, Some(json!(key::YES)), by).await
+        let epoch = self.mandate.may_spend(&hole.namespace).map_err(withheld)?;
+        self.write(hole, Some(json!(key::YES)), by, epoch).await
     }
 
     /// Takes the key and the mark out. A key of another value is somebody else's: it stays.
@@ -118,7 +118,7 @@ impl KeyWriter {
     /// What the server said, or why this process may not write now.
     pub async fn take(&self, hole: &Keyhole) -> Result<Keyhole, CallError> {
         self.mandate.may_write().map_err(withheld)?;
-        self.write(hole, hole.turned().then_some(Value::Null), None).await
+        self.write(hole, hole.turned().then_some(Value::Null), None, None).await
     }
 
     async fn write(
@@ -126,13 +126,15 @@ impl KeyWriter {
         hole: &Keyhole,
         value: Option<Value>,
         by: Option<&str>,
+        epoch: Option<u64>,
     ) -> Result<Keyhole, CallError> {
         let mut body = json!({"metadata": {
             "uid": &*hole.uid,
             "resourceVersion": hole.version.to_string(),
         }});
         if by.is_some() || hole.managed_by.is_some() {
-            body["metadata"]["annotations"] = json!({ key::MANAGED_BY: by });
+            body["metadata"]["annotations"] =
+                json!({ key::MANAGED_BY: by, key::EPOCH: epoch.map(|epoch| epoch.to_string()) });
         }
         if let Some(value) = value {
             body["spec"] = json!({"selector": { key::TRAFFIC: value }});

@@ -143,6 +143,11 @@ impl FaultProxy {
     pub fn hits(&self, id: RuleId) -> u64 {
         self.shared.rules().hits(id)
     }
+
+    /// HTTP statuses of the requests that a rule has held and that were answered since it let them go.
+    pub fn answers(&self, id: RuleId) -> Vec<u16> {
+        self.shared.rules().answers(id)
+    }
 }
 
 impl Drop for FaultProxy {
@@ -191,7 +196,9 @@ async fn handle(shared: Arc<Shared>, incoming: http::Request<Incoming>) -> Resul
         }
         Some((id, Fault::Hold)) => {
             shared.until_cleared(id).await;
-            forward(shared, request, incoming).await
+            let answer = forward(Arc::clone(&shared), request, incoming).await?;
+            shared.rules().answered(id, answer.status().as_u16());
+            Ok(answer)
         }
         Some((_, Fault::Status(code))) => refusal(code),
         Some((_, Fault::Drop)) => Err(Broken("a rule drops this request")),

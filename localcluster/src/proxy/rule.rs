@@ -150,6 +150,8 @@ pub(super) struct Rules {
     standing: Vec<(RuleId, Rule)>,
     /// Kept after a rule is gone, so that a test may clear first and count then.
     hits: std::collections::BTreeMap<RuleId, u64>,
+    /// What became of the requests that a rule held; kept likewise.
+    answers: std::collections::BTreeMap<RuleId, Vec<u16>>,
 }
 
 impl Rules {
@@ -174,6 +176,14 @@ impl Rules {
 
     pub(super) fn hits(&self, id: RuleId) -> u64 {
         self.hits.get(&id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn answered(&mut self, id: RuleId, status: u16) {
+        self.answers.entry(id).or_default().push(status);
+    }
+
+    pub(super) fn answers(&self, id: RuleId) -> Vec<u16> {
+        self.answers.get(&id).cloned().unwrap_or_default()
     }
 
     /// The fault for a request that has just come; counted.

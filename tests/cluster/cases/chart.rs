@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use localcluster::{Fault, Rule};
@@ -62,7 +62,7 @@ async fn uses_every_right(shop: &Shop, values: &[&str]) {
 }
 
 /// The chart for the namespace of this shop only.
-fn installed<'a>(shop: &'a Shop, values: &[&str]) -> Chart<'a> {
+pub(super) fn installed<'a>(shop: &'a Shop, values: &[&str]) -> Chart<'a> {
     let scope = format!("scope.namespaces={{{}}}", shop.namespace);
     Chart::install(shop, &[&[scope.as_str(), "crds.install=false"], values].concat())
 }
@@ -102,37 +102,6 @@ async fn a_pod_born_while_no_controller_runs_is_labelled_where_a_service_with_th
         };
         eventually("the policy sees the selector", SOON, free).await;
     }
-    chart.uninstall();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_of_a_term_of_the_lease_that_is_over_is_refused_by_the_api_server() {
-    let shop = Shop::open("fenced", 0).await;
-    shop.bare_pods(3).await;
-    let chart = installed(&shop, &[]);
-    let ours = chart.client().await;
-    let controller = Controller::ready(&chart.controller(None).await).await;
-    let lease = chart.lease().await;
-    let term = lease.spec.unwrap().lease_transitions.unwrap();
-    drop(controller);
-    let write = async |client: &kube::Client, epoch: Value| {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &shop.namespace);
-        let patch =
-            json!({"metadata": {"annotations": {"kubervisor.k8s.io/epoch": epoch, "touched": "yes"}}});
-        let answer = pods.patch("pear-0", &PatchParams::default(), &Patch::Merge(patch)).await;
-        answer.map(drop).map_err(|error| error.to_string())
-    };
-    let refused = || async { write(&ours, json!((term - 1).to_string())).await.is_err() };
-    eventually("the policy acts", SOON, refused).await;
-    let said = write(&ours, json!((term - 1).to_string())).await.unwrap_err();
-    assert!(
-        said.contains(&format!("of term {}", term - 1)) && said.contains(&format!("in term {term}")),
-        "{said}"
-    );
-    assert!(write(&ours, Value::Null).await.unwrap_err().contains("of term none"));
-    write(&ours, json!(term.to_string())).await.unwrap();
-    // Other people's writes are none of its business.
-    write(&shop.client, json!("77")).await.unwrap();
     chart.uninstall();
 }
 

@@ -8,6 +8,7 @@ mod credentials;
 mod disruptions;
 mod events;
 mod explain;
+mod fence;
 mod floor;
 mod hands;
 mod keys;

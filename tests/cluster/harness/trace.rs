@@ -49,7 +49,7 @@ impl PodWrite {
         let body = record.request_object.clone().unwrap_or_default();
         let step = match record.subresource.as_str() {
             "eviction" => Step::Evict,
-            _ if record.code == 403 => Step::Unread,
+            _ if body.is_null() => Step::Unread,
             _ => step(&body["metadata"]),
         };
         let version = body["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
