@@ -6,9 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use localcluster::ProcessSignal;
 use serde_json::{Value, json};
 
-use crate::harness::rights::{documented_rules, documented_rules_without};
+use crate::harness::rights::{Account, documented_rules, documented_rules_without};
 use crate::harness::trace::{PodWrite, Step};
-use crate::harness::{BRIEF, Controller, FakeSource, SOON, Shop, custom_breaker, eventually, throughout};
+use crate::harness::{
+    BRIEF, Controller, FakeSource, SOON, Shop, Takeover, custom_breaker, eventually, throughout,
+};
 
 /// A write ends within this time, or counts as lost.
 const WRITE: Duration = Duration::from_secs(5);
@@ -33,6 +35,17 @@ async fn pair(shop: &Shop) -> (Controller, Controller) {
     let first = Controller::ready(&shop.controller().brief()).await;
     eventually("the first leads", SOON, || async { leads(&first).await }).await;
     (first, Controller::ready(&shop.controller().brief()).await)
+}
+
+/// One that acts, whose requests are told from those of another by its account.
+async fn leader_of_its_own(shop: &Shop, brief: bool) -> (Account, Controller) {
+    let account = shop.account().await;
+    shop.allow(&account, &documented_rules()).await;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let args = shop.controller_as(&account, &[&namespace]);
+    let first = Controller::ready(&if brief { args.brief() } else { args }).await;
+    eventually("the first leads", SOON, || async { leads(&first).await }).await;
+    (account, first)
 }
 
 async fn leads(controller: &Controller) -> bool {
@@ -74,40 +87,62 @@ async fn of_two_controllers_one_acts_and_the_other_is_ready_and_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_sigkill_the_other_returns_pods_when_the_lease_expires_and_cuts_only_after_the_wait() {
     let (shop, source) = open("takeover").await;
-    let (first, _second) = pair(&shop).await;
+    let (account, first) = leader_of_its_own(&shop, true).await;
+    let _second = Controller::ready(&shop.controller().brief()).await;
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0"]).await;
     let holder = shop.holder().await;
     first.kill();
-    let killed = Timestamp::now();
-    let last_sign = shop.lease().await.renew_time.unwrap().0;
     shop.due_in("pear-0", 1).await;
     source.name_bad(["pear-1"]);
-    let (_, taken) = shop.other_holder(&holder).await;
+    shop.other_holder(&holder).await;
     shop.cut_are(&["pear-1"]).await;
-    let took = taken.duration_since(killed);
+    let takeover = Takeover::of(&shop, &account.user, "controller").await;
     let writes = in_epoch(&shop, 2).await;
     let back = writes.iter().find(is(Step::Restore)).unwrap().time;
     let cut = writes.iter().find(is(Step::Cut)).unwrap().time;
     println!(
-        "killed; taken over after {took:.1?}, a return after {:.1?}, a cut after {:.1?}",
-        back.duration_since(killed),
-        cut.duration_since(killed)
+        "killed; after its last sign: taken over {:.3?} (looks at most {:.3?} apart), a return {:.3?}, a cut {:.3?}",
+        takeover.after(),
+        takeover.longest_pause(),
+        back.duration_since(takeover.last_sign),
+        cut.duration_since(takeover.last_sign)
     );
-    assert!(took < span(BRIEF) + LATE, "{took:?}");
-    assert!(taken.duration_since(last_sign) >= span(BRIEF), "taken while it may still have written");
+    takes_over_in_time(&takeover);
     assert!(back < cut, "a return need not wait");
-    assert!(cut.duration_since(last_sign) >= span(BRIEF + WRITE), "cut while its writes may still land");
+    let wait = cut.duration_since(takeover.last_sign);
+    assert!(wait >= span(BRIEF + WRITE), "cut while its writes may still land");
+    was_warm(&shop, takeover.taken, back, cut).await;
+}
+
+/// As late as its own looks are late, and no later: what a loaded machine adds is in them.
+fn takes_over_in_time(takeover: &Takeover) {
+    let (after, pause) = (takeover.after(), takeover.longest_pause());
+    let lateness = (pause - span(BRIEF / 20)).max(SignedDuration::ZERO);
+    assert!(after < span(BRIEF) + LATE + lateness * 2, "{after:?}, with looks {pause:?} apart");
+    assert_eq!(takeover.in_vain(span(BRIEF)), 0, "looks at an expired Lease: {:?}", takeover.looks);
+    assert!(after >= span(BRIEF), "taken while it may still have written");
+}
+
+/// Who waited has read everything before: of what it follows only the pods that are out are read again, before a cut.
+async fn was_warm(shop: &Shop, taken: Timestamp, back: Timestamp, cut: Timestamp) {
+    let followed = ["pods", "services", "kubervisorservices", "poddisruptionbudgets"];
+    let calls = shop.calls_by("controller").await;
+    let reads = |call: &&localcluster::AuditRecord| {
+        let anew = call.verb == "list" || call.uri.contains("sendInitialEvents=true");
+        anew && followed.contains(&call.resource.as_str()) && call.time > taken && call.time < cut
+    };
+    let reads: Vec<_> = calls.iter().filter(reads).collect();
+    assert!(reads.iter().all(|read| read.uri.contains("labelSelector=") && read.time > back), "{reads:?}");
+    assert_eq!(reads.len(), 1, "{reads:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clean_end_hands_over_at_once() {
     let (shop, source) = open("handover").await;
-    let usual = shop.controller();
-    let mut first = Controller::ready(&usual).await;
-    eventually("the first leads", SOON, || async { leads(&first).await }).await;
-    let _second = Controller::ready(&usual).await;
+    let (account, mut first) = leader_of_its_own(&shop, false).await;
+    let _second = Controller::ready(&shop.controller()).await;
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0"]).await;
@@ -116,25 +151,20 @@ async fn a_clean_end_hands_over_at_once() {
     shop.cut_are(&["pear-0", "pear-1"]).await;
     source.name_bad(["pear-2"]);
     first.signal(ProcessSignal::End);
-    let told = Timestamp::now();
     assert!(first.ended().await);
-    let (_, taken) = shop.other_holder(&holder).await;
+    shop.other_holder(&holder).await;
     shop.cut_are(&["pear-0", "pear-1", "pear-2"]).await;
-    let took = taken.duration_since(told);
-    println!("told to end; taken over after {took:.1?}");
-    // The Lease would have lasted 15 s.
-    assert!(took < SignedDuration::from_secs(5), "{took:?}");
+    let takeover = Takeover::of(&shop, &account.user, "controller").await;
+    println!("given up; taken over after {:.3?} and {} looks", takeover.after(), takeover.looks.len());
+    // The first may have met the write that gave it up.
+    assert!(takeover.looks.len() <= 2, "it looked on: {:?}", takeover.looks);
     assert!(first.log().contains("the Lease is given up"), "{}", first.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes_in_mid_incident() {
     let (shop, source) = open("asleep").await;
-    let account = shop.account().await;
-    shop.allow(&account, &documented_rules()).await;
-    let namespace = format!("--namespace={}", shop.namespace);
-    let first = Controller::ready(&shop.controller_as(&account, &[&namespace]).brief()).await;
-    eventually("the first leads", SOON, || async { leads(&first).await }).await;
+    let (account, first) = leader_of_its_own(&shop, true).await;
     let second = Controller::ready(&shop.controller().brief()).await;
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;

@@ -17,7 +17,7 @@ mod troubled;
 
 pub use controller::Controller;
 pub use fake_source::{Fake, FakeSource, counts};
-pub use lease::BRIEF;
+pub use lease::{BRIEF, Takeover};
 pub use observer::Observer;
 pub use orchard::{Behaviour, Orchard, WELL, price_by_the_mean};
 pub use shop::{Shop, breaker, custom_breaker, discrete_breaker, serve_crd};

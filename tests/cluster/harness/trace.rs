@@ -82,6 +82,15 @@ impl Shop {
         records.iter().filter(|r| r.resource == "pods").map(PodWrite::read).collect()
     }
 
+    /// Everything that this user has asked of this namespace, reads and watches too.
+    pub async fn calls_by(&self, user: &str) -> Vec<AuditRecord> {
+        let audit = self.cluster.audit().within(&self.namespace);
+        audit.settle().await.unwrap();
+        let mut records = audit.all_by(user, Timestamp::UNIX_EPOCH).unwrap();
+        records.retain(|record| record.namespace == self.namespace);
+        records
+    }
+
     /// Every write in this namespace by this user since then, Events included.
     pub async fn writes_by(&self, user: &str, since: Timestamp) -> Vec<AuditRecord> {
         let audit = self.cluster.audit().within(&self.namespace);
