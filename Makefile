@@ -48,8 +48,8 @@ fuzz: ## Looks for inputs that break what reads them: TIME=n seconds for each ta
 	done
 
 .PHONY: tools
-tools: build ## The control plane's programs; built from their Go modules once, 10 minutes
-	$(BIN)/localcluster tools
+tools: build ## The control plane's programs (CI=true: a real node's too); built from their Go modules once, 10 minutes
+	$(BIN)/localcluster tools $(if $(filter true,$(CI)),--node)
 
 .PHONY: demo
 demo: build ## Watch it work: a control plane, a shop, five incidents (KEEP=1 leaves it running)

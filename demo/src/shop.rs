@@ -61,7 +61,7 @@ impl Shop {
     pub async fn open(seed: Seed, say: impl Fn(&str)) -> anyhow::Result<Self> {
         say("starting etcd, kube-apiserver, kube-controller-manager and kwok");
         let actors = vec![CONTROLLER.to_owned()];
-        let cluster = Cluster::start(Options { kwok: true, actors, data_dir: None }).await?;
+        let cluster = Cluster::start(Options { kwok: true, actors, ..Options::default() }).await?;
         let cluster_ready = Instant::now();
         say("cluster ready");
         let cluster = Arc::new(cluster);

@@ -11,16 +11,22 @@ use serde_json::{Value, json};
 pub const ADMIN: &str = "admin";
 pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 pub(crate) const KWOK: &str = "kwok";
+/// The authorizer of nodes knows a kubelet by the name of its node.
+pub(crate) const KUBELET: &str = "system:node:node-1";
+pub(crate) const KUBE_PROXY: &str = "system:kube-proxy";
+pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
 
 /// Tokens by user name. The API server reads them from a file at its start, so the set is fixed.
 pub(crate) struct Tokens(BTreeMap<String, String>);
 
 impl Tokens {
-    /// One random token for each actor and for the three users that always exist.
-    pub(crate) fn generate(actors: &[String]) -> anyhow::Result<Tokens> {
+    /// One random token for each actor, for the three users that always exist and, with `node`, for those of a real node.
+    pub(crate) fn generate(actors: &[String], node: bool) -> anyhow::Result<Tokens> {
         let fixed = [ADMIN, CONTROLLER_MANAGER, KWOK].map(str::to_owned);
+        let of_node = [KUBELET, KUBE_PROXY, SCHEDULER].map(str::to_owned);
+        let of_node = of_node.iter().filter(|_| node);
         let mut tokens = BTreeMap::new();
-        for user in fixed.iter().chain(actors) {
+        for user in fixed.iter().chain(of_node).chain(actors) {
             anyhow::ensure!(
                 !user.is_empty() && !user.contains([',', '"', '\n', '/']),
                 "the actor name {user:?} does not fit into a token file; use letters, digits, ':' and '-'"
@@ -30,10 +36,12 @@ impl Tokens {
         Ok(Tokens(tokens))
     }
 
-    /// The lines of `--token-auth-file`: token, user, uid, groups. Actors have no group, so RBAC binds them by user.
+    /// The lines of `--token-auth-file`: token, user, uid, groups. Actors have no group, so RBAC binds them by user, as
+    /// its default roles do with the scheduler and kube-proxy.
     pub(crate) fn file(&self) -> String {
         let groups = |user: &str| match user {
             ADMIN | CONTROLLER_MANAGER | KWOK => ",\"system:masters\"",
+            KUBELET => ",\"system:nodes\"",
             _ => "",
         };
         self.0.iter().map(|(user, token)| format!("{token},{user},{user}{}\n", groups(user))).collect()

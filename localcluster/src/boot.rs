@@ -1,5 +1,6 @@
 //! From nothing to a ready control plane, one program after the other.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::tools::{self, Tool};
 use crate::{runtime, wait};
 
 /// Usually a start takes 4 s; a machine that compiles at the same time takes ten times as long.
-const START_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// From the one that depends to the one depended on, for they are dropped in this order.
 pub(crate) struct Running {
@@ -54,6 +55,7 @@ pub(crate) struct Site {
     pub programs: Programs,
     pub ports: Ports,
     pub dir: DataDir,
+    address: Option<IpAddr>,
 }
 
 impl Site {
@@ -74,12 +76,13 @@ impl Site {
     /// Starts the API server, again or for the first time: the port, keys and certificate are the same each time.
     pub(crate) fn spawn_apiserver(&self) -> anyhow::Result<Process> {
         let port = self.ports.apiserver.number();
-        let args = components::apiserver(self.dir.path(), port, &self.ports.etcd_client.address());
+        let etcd = self.ports.etcd_client.address();
+        let args = components::apiserver(self.dir.path(), port, &etcd, self.address);
         self.spawn("kube-apiserver", &self.programs.apiserver, &args)
     }
 
     fn spawn_controller_manager(&self) -> anyhow::Result<Process> {
-        let args = components::controller_manager(self.dir.path());
+        let args = components::controller_manager(self.dir.path(), self.address.is_some());
         self.spawn("kube-controller-manager", &self.programs.controller_manager, &args)
     }
 
@@ -105,8 +108,9 @@ pub(crate) async fn boot(options: Options) -> anyhow::Result<(Site, Running, Acc
     let programs = runtime::run_blocking(move || find_programs(kwok)).await?;
     let ports =
         Ports { etcd_client: Port::reserve()?, etcd_peer: Port::reserve()?, apiserver: Port::reserve()? };
-    let site = Site { programs, ports, dir: DataDir::create(options.data_dir)? };
-    let tokens = Tokens::generate(&options.actors)?;
+    let dir = DataDir::create(options.data_dir)?;
+    let site = Site { programs, ports, dir, address: options.address };
+    let tokens = Tokens::generate(&options.actors, options.address.is_some())?;
     write_files(&site, &tokens)?;
 
     // The API server waits for etcd by itself, and meanwhile makes its certificate.
@@ -120,7 +124,7 @@ pub(crate) async fn boot(options: Options) -> anyhow::Result<(Site, Running, Acc
     running.controller_manager = Some(site.spawn_controller_manager()?);
     running.kwok = site.spawn_kwok()?;
     await_default_account(&access, &mut running).await?;
-    add_nodes(&access, &mut running).await?;
+    add_nodes(&access, &mut running, options.address.is_some()).await?;
     Ok((site, running, access))
 }
 
@@ -153,7 +157,9 @@ async fn open_access(site: &Site, running: &mut Running, tokens: Tokens) -> anyh
         async { state }
     })
     .await?;
-    let url = format!("https://{}", site.ports.apiserver.address());
+    // Its certificate is for the one address or the other.
+    let host = site.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let url = format!("https://{}", SocketAddr::new(host, site.ports.apiserver.number()));
     Access::new(&url, site.file("certs/apiserver.crt"), tokens)
 }
 
@@ -178,7 +184,7 @@ async fn await_default_account(access: &Access, running: &mut Running) -> anyhow
     await_get(access, || ensure_running(running), path, "the default ServiceAccount").await
 }
 
-async fn await_get(
+pub(crate) async fn await_get(
     access: &Access,
     mut alive: impl FnMut() -> anyhow::Result<()>,
     path: &str,
@@ -202,9 +208,11 @@ fn write_kubeconfigs(site: &Site, access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn add_nodes(access: &Access, running: &mut Running) -> anyhow::Result<()> {
-    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "Always", "message": "no kubelet" }] });
-    add_node(access, NODE, &json!({ "name": NODE }), &ready).await?;
+async fn add_nodes(access: &Access, running: &mut Running, real_nodes: bool) -> anyhow::Result<()> {
+    if !real_nodes {
+        let ready = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "Always", "message": "no kubelet" }] });
+        add_node(access, NODE, &json!({ "name": NODE }), &ready).await?;
+    }
     if running.kwok.is_some() {
         let metadata = json!({ "name": KWOK_NODE, "labels": { "type": "kwok" } });
         add_node(access, KWOK_NODE, &metadata, &json!({})).await?;
@@ -230,7 +238,7 @@ async fn await_kwok_node(access: &Access, running: &mut Running) -> anyhow::Resu
     .await
 }
 
-fn node_ready(text: &str) -> Result<(), String> {
+pub(crate) fn node_ready(text: &str) -> Result<(), String> {
     let node: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let ready =

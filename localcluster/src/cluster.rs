@@ -64,7 +64,7 @@ impl Cluster {
         SHARED.get_or_init(|| start_shared(Options { kwok: true, ..Options::default() }))
     }
 
-    /// `https://127.0.0.1:PORT`. The same after the API server was away.
+    /// `https://127.0.0.1:PORT`, or at [`Options::address`]. The same after the API server was away.
     pub fn url(&self) -> String {
         self.access.url()
     }

@@ -1,5 +1,6 @@
 //! How each program of the control plane is called.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::access::{CONTROLLER_MANAGER, KWOK};
@@ -32,21 +33,16 @@ pub(crate) fn etcd(dir: &Path, client: &str, peer: &str) -> Vec<String> {
     ]
 }
 
-pub(crate) fn apiserver(dir: &Path, port: u16, etcd: &str) -> Vec<String> {
+pub(crate) fn apiserver(dir: &Path, port: u16, etcd: &str, address: Option<IpAddr>) -> Vec<String> {
     let path = |name: &str| dir.join(name).display().to_string();
-    vec![
+    let mut args = vec![
         format!("--etcd-servers=http://{etcd}"),
         format!("--secure-port={port}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--advertise-address=127.0.0.1".to_owned(),
-        // It would publish an Endpoints object with a loopback address, which validation refuses.
-        "--endpoint-reconciler-type=none".to_owned(),
         format!("--cert-dir={}", path("certs")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", path("service-account.pub")),
         format!("--service-account-signing-key-file={}", path("service-account.key")),
         format!("--token-auth-file={}", path("tokens.csv")),
-        "--authorization-mode=RBAC".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--allow-privileged=true".to_owned(),
         format!("--audit-policy-file={}", path("audit-policy.yaml")),
@@ -55,11 +51,31 @@ pub(crate) fn apiserver(dir: &Path, port: u16, etcd: &str) -> Vec<String> {
         "--audit-log-mode=blocking".to_owned(),
         "--audit-log-maxsize=1000000".to_owned(),
         "--profiling=false".to_owned(),
-    ]
+    ];
+    args.extend(match address {
+        None => vec![
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            // It would publish an Endpoints object with a loopback address, which validation refuses.
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--authorization-mode=RBAC".to_owned(),
+        ],
+        Some(address) => vec![
+            "--bind-address=0.0.0.0".to_owned(),
+            format!("--advertise-address={address}"),
+            // A kubelet may do what its own pods need, and no more.
+            "--authorization-mode=Node,RBAC".to_owned(),
+        ],
+    });
+    args
 }
 
-pub(crate) fn controller_manager(dir: &Path) -> Vec<String> {
+pub(crate) fn controller_manager(dir: &Path, real_nodes: bool) -> Vec<String> {
     let path = |name: &str| dir.join(name).display().to_string();
+    // NODE never beats, and kwok's may miss some while the API server is away: these two would mark its pods not ready
+    // after 50 s and delete those of a missing node.
+    let controllers =
+        if real_nodes { "*" } else { "*,-node-lifecycle-controller,-pod-garbage-collector-controller" };
     vec![
         format!("--kubeconfig={}", kubeconfig(dir, CONTROLLER_MANAGER)),
         format!("--service-account-private-key-file={}", path("service-account.key")),
@@ -67,9 +83,7 @@ pub(crate) fn controller_manager(dir: &Path) -> Vec<String> {
         "--leader-elect=false".to_owned(),
         // Serves nothing.
         "--secure-port=0".to_owned(),
-        // NODE never beats, and kwok's may miss some while the API server is away: these two would mark its pods not ready
-        // after 50 s and delete those of a missing node.
-        "--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller".to_owned(),
+        format!("--controllers={controllers}"),
         "--kube-api-qps=200".to_owned(),
         "--kube-api-burst=400".to_owned(),
         "--concurrent-service-endpoint-syncs=20".to_owned(),

@@ -5,6 +5,7 @@
 //! - [`FaultProxy`]: stands before the API server and delays, drops, hangs, answers 4xx/5xx, holds watches back.
 //! - [`Prometheus`] and [`MetricsTarget`]: a real Prometheus 3 and a `/metrics` page whose text the test sets.
 //! - [`Terminal`]: a pty that a program sits at, and what it draws there.
+//! - [`node`]: a real kubelet with what it needs, for root on Linux, so that pods run.
 //! - [`tools`]: finds or builds the programs.
 //!
 //! Everything listens on loopback, on ports from the kernel, and writes into one temporary folder. Nothing of it
@@ -28,6 +29,7 @@ mod cluster;
 mod components;
 mod data_dir;
 mod metrics_target;
+pub mod node;
 mod options;
 mod ports;
 mod process;
@@ -35,6 +37,7 @@ mod prometheus;
 mod proxy;
 mod reaper;
 mod runtime;
+mod stop;
 mod terminal;
 pub mod tools;
 mod wait;
@@ -48,5 +51,6 @@ pub use options::Options;
 pub use process::{Process, ProcessSignal, ProcessSpec};
 pub use prometheus::{Prometheus, PrometheusOptions, ScrapeTarget};
 pub use proxy::{Fault, FaultProxy, Match, Rule, RuleId};
+pub use stop::StopSignals;
 pub use terminal::Terminal;
 pub use wait::until;

@@ -4,8 +4,10 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use localcluster::{Cluster, KWOK_NODE, Options, Prometheus, PrometheusOptions, ScrapeTarget, tools};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use localcluster::node::{self, Node};
+use localcluster::{
+    Cluster, KWOK_NODE, Options, Prometheus, PrometheusOptions, ScrapeTarget, StopSignals, tools,
+};
 
 /// Starts a real Kubernetes control plane on this machine, without containers, and cleans up after Ctrl-C.
 #[derive(Parser)]
@@ -27,21 +29,35 @@ struct Args {
 #[derive(Subcommand)]
 enum Task {
     /// Find or build every program and print its path; start nothing.
-    Tools,
+    Tools {
+        /// Those of a real node too.
+        #[arg(long)]
+        node: bool,
+    },
+    /// A control plane with a real node, which runs pods; needs root, Linux and some Debian packages, which it names.
+    Node {
+        /// Images to import, archives as `docker save` writes them.
+        #[arg(long = "image", value_name = "FILE")]
+        images: Vec<std::path::PathBuf>,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.command {
-        Some(Task::Tools) => print_tools(),
+        Some(Task::Tools { node }) => print_tools(node),
+        Some(Task::Node { ref images }) => {
+            node::enter()?;
+            serve_node(images).await
+        }
         None => serve(args).await,
     }
 }
 
-fn print_tools() -> anyhow::Result<()> {
+fn print_tools(node: bool) -> anyhow::Result<()> {
     let mut text = String::new();
-    for (tool, path) in tools::ensure_all()? {
+    for (tool, path) in tools::ensure_all(node)? {
         text.push_str(&format!("{:<24} {:<9} {}\n", tool.name(), tool.version()?, path.display()));
     }
     print(&text)
@@ -49,17 +65,47 @@ fn print_tools() -> anyhow::Result<()> {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     // First, so that Ctrl-C during the start cleans up as well.
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let options = Options { kwok: args.kwok, data_dir: args.data_dir, ..Options::default() };
     let started = tokio::select! {
         biased;
-        () = stop.signal() => return Ok(()),
+        () = stop.next() => return Ok(()),
         started = start(options, args.prometheus) => started?,
     };
     print(&greeting(&started.0, started.1.as_ref(), args.kwok)?)?;
-    stop.signal().await;
+    stop.next().await;
     eprintln!("localcluster: stopping");
     Ok(())
+}
+
+async fn serve_node(images: &[std::path::PathBuf]) -> anyhow::Result<()> {
+    let mut stop = StopSignals::new()?;
+    let begin = async {
+        let options = Options { address: Some(node::address()), ..Options::default() };
+        let cluster = Cluster::start(options).await?;
+        let node = Node::start(&cluster).await?;
+        for image in images {
+            node.import(image).await?;
+        }
+        anyhow::Ok((cluster, node))
+    };
+    let (cluster, node) = tokio::select! {
+        biased;
+        () = stop.next() => return Ok(()),
+        started = begin => started?,
+    };
+    let mut text = format!("export KUBECONFIG={}\n", cluster.kubeconfig("admin", None)?.display());
+    text.push_str(&format!(
+        "# {} is ready, in a network of its own. The way in, from another terminal:\n",
+        node.name()
+    ));
+    text.push_str(&format!("#   nsenter --all --target $(cat {})\n", node::pid_file()?.display()));
+    text.push_str(&format!("# There, kubectl is at {}; logs are in\n", cluster.kubectl_path().display()));
+    text.push_str(&format!("#   {}\n# Ctrl-C stops it.\n", cluster.data_dir().join("node").display()));
+    print(&text)?;
+    stop.next().await;
+    eprintln!("localcluster: stopping");
+    node.stop().await
 }
 
 async fn start(options: Options, prometheus: bool) -> anyhow::Result<(Cluster, Option<Prometheus>)> {
@@ -102,28 +148,4 @@ fn greeting(cluster: &Cluster, prometheus: Option<&Prometheus>, kwok: bool) -> a
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
-}
-
-/// The signals that end us politely.
-struct Stop([Signal; 3]);
-
-impl Stop {
-    fn new() -> anyhow::Result<Stop> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Stop([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn signal(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What a caller may wish of a cluster.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// What a cluster should have.
@@ -17,11 +18,15 @@ pub struct Options {
     /// Where everything is written. `None`: a temporary folder that goes with the cluster. A folder given here must be
     /// empty or absent, and is kept.
     pub data_dir: Option<PathBuf>,
+    /// Serve at this address of this machine, and publish it as the Service `default/kubernetes`, for the pods of a
+    /// real node ([`node`](crate::node)); there is no [`NODE`](crate::NODE) then, and nodes have to beat. `None`: on
+    /// loopback only.
+    pub address: Option<IpAddr>,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let actors = ["controller", "observer", "human", "load"].map(str::to_owned).to_vec();
-        Options { kwok: false, actors, data_dir: None }
+        Options { kwok: false, actors, data_dir: None, address: None }
     }
 }

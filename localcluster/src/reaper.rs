@@ -35,6 +35,11 @@ pub(crate) fn add_dir(path: &Path) -> anyhow::Result<()> {
     tell(&format!("dir {}", line_safe(path)?))
 }
 
+/// Has the control groups of this name removed, in every hierarchy, when this process ends.
+pub(crate) fn add_cgroup(name: &str) -> anyhow::Result<()> {
+    tell(&format!("cgroup {name}"))
+}
+
 /// Forgets a folder that was removed.
 pub(crate) fn drop_dir(path: &Path) -> anyhow::Result<()> {
     tell(&format!("undir {}", line_safe(path)?))

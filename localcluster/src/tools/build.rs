@@ -148,7 +148,12 @@ fn version_variables(tool: Tool, version: &str) -> anyhow::Result<Vec<(String, S
     let (major, minor) = tool.minor()?;
     let kubernetes = |name: &str, value: String| (format!("k8s.io/component-base/version.{name}"), value);
     Ok(match tool {
-        Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => vec![
+        Tool::KubeApiserver
+        | Tool::KubeControllerManager
+        | Tool::Kubectl
+        | Tool::Kubelet
+        | Tool::KubeProxy
+        | Tool::KubeScheduler => vec![
             kubernetes("gitVersion", version.to_owned()),
             kubernetes("gitMajor", major.to_string()),
             kubernetes("gitMinor", minor.to_string()),

@@ -30,6 +30,12 @@ pub enum Tool {
     Prometheus,
     /// Installs charts.
     Helm,
+    /// Runs the pods of a real node.
+    Kubelet,
+    /// Leads a ClusterIP to pods of a real node.
+    KubeProxy,
+    /// Finds each pod its node.
+    KubeScheduler,
 }
 
 /// One of the Go modules under `localcluster/tools`, which pin versions by `go.mod` and content by `go.sum`.
@@ -57,7 +63,10 @@ static PROMETHEUS: Module = module!("prometheus", "github.com/prometheus/prometh
 static HELM: Module = module!("helm", "helm.sh/helm/v4");
 
 impl Tool {
-    /// Every tool, the quickest to build first.
+    /// What a real node needs besides.
+    pub const NODE: [Tool; 3] = [Tool::Kubelet, Tool::KubeProxy, Tool::KubeScheduler];
+
+    /// Every tool but those of a real node, the quickest to build first.
     pub const ALL: [Tool; 7] = [
         Tool::Etcd,
         Tool::Kwok,
@@ -79,6 +88,9 @@ impl Tool {
             Tool::Kwok => "kwok",
             Tool::Prometheus => "prometheus",
             Tool::Helm => "helm",
+            Tool::Kubelet => "kubelet",
+            Tool::KubeProxy => "kube-proxy",
+            Tool::KubeScheduler => "kube-scheduler",
         }
     }
 
@@ -95,7 +107,12 @@ impl Tool {
     fn module(self) -> &'static Module {
         match self {
             Tool::Etcd => &ETCD,
-            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => &KUBERNETES,
+            Tool::KubeApiserver
+            | Tool::KubeControllerManager
+            | Tool::Kubectl
+            | Tool::Kubelet
+            | Tool::KubeProxy
+            | Tool::KubeScheduler => &KUBERNETES,
             Tool::Kwok => &KWOK,
             Tool::Prometheus => &PROMETHEUS,
             Tool::Helm => &HELM,
@@ -112,6 +129,9 @@ impl Tool {
             Tool::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Tool::Prometheus => "github.com/prometheus/prometheus/cmd/prometheus",
             Tool::Helm => "helm.sh/helm/v4/cmd/helm",
+            Tool::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Tool::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Tool::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
         }
     }
 
@@ -124,7 +144,10 @@ impl Tool {
             | Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::Kwok
-            | Tool::Prometheus => &["--version"],
+            | Tool::Prometheus
+            | Tool::Kubelet
+            | Tool::KubeProxy
+            | Tool::KubeScheduler => &["--version"],
         }
     }
 
@@ -132,9 +155,10 @@ impl Tool {
     fn usual_minutes(self) -> f32 {
         match self {
             Tool::Etcd | Tool::Kubectl => 0.7,
-            Tool::Kwok | Tool::KubeControllerManager => 1.0,
+            Tool::Kwok | Tool::KubeControllerManager | Tool::KubeProxy | Tool::KubeScheduler => 1.0,
             Tool::KubeApiserver => 3.1,
             Tool::Helm => 1.9,
+            Tool::Kubelet => 2.5,
             Tool::Prometheus => 4.0,
         }
     }
@@ -165,13 +189,14 @@ pub fn ensure(tool: Tool) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Finds or builds every tool, and gives their paths. With `CI=true` the Go caches (up to 12 GB) are deleted after that.
+/// Finds or builds every tool, with `node` also those of a real node, and gives their paths. With `CI=true` the Go caches (up to 12 GB) are deleted after that.
 ///
 /// # Errors
 /// As [`ensure`], for the first tool that fails.
-pub fn ensure_all() -> anyhow::Result<Vec<(Tool, PathBuf)>> {
-    let tools =
-        Tool::ALL.iter().map(|&tool| Ok((tool, ensure(tool)?))).collect::<anyhow::Result<Vec<_>>>()?;
+pub fn ensure_all(node: bool) -> anyhow::Result<Vec<(Tool, PathBuf)>> {
+    let of_node = Tool::NODE.iter().filter(|_| node);
+    let tools = Tool::ALL.iter().chain(of_node).map(|&tool| Ok((tool, ensure(tool)?)));
+    let tools = tools.collect::<anyhow::Result<Vec<_>>>()?;
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         build::delete_go_caches(&cache_root()?)?;
     }
@@ -272,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_version_in_its_go_mod() {
-        for tool in Tool::ALL {
+        for tool in Tool::ALL.into_iter().chain(Tool::NODE) {
             assert!(tool.minor().is_ok(), "{tool:?}");
         }
         assert_eq!(Tool::Prometheus.minor().unwrap().0, 3);

@@ -1,0 +1,32 @@
+# Makes the inside of the new namespaces, as their first process, and becomes the program: $0 is a folder for what a node
+# writes, the rest the program and its arguments.
+set -eu
+# Shared among our own: kubelet hands mounts on to containers.
+mount --make-rshared /
+# Paths that the node's programs have built in. Outside, they stay as they are.
+mkdir "$0/lib" "$0/log" "$0/sys"
+mount --bind "$0/lib" /var/lib
+mount --bind "$0/log" /var/log
+mount -t tmpfs -o mode=755 tmpfs /run
+# kubelet sets these, and there is one of each for the whole machine: it shall set a copy.
+for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+    kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+    [ -e "/proc/sys/$setting" ] || continue
+    mkdir -p "$0/sys/${setting%/*}"
+    cat "/proc/sys/$setting" > "$0/sys/$setting"
+    mount --bind "$0/sys/$setting" "/proc/sys/$setting"
+done
+# kubelet wants the one that it puts pods below; it makes the rest.
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    if [ -e "$hierarchy/cgroup.procs" ]; then mkdir "$hierarchy/${0##*/}"; fi
+done
+ip link set lo up
+# Nobody answers behind it; but a host has an interface with an address, and its default route is the way that a
+# connection to a ClusterIP seems to take before kube-proxy turns it.
+ip link add uplink type veth peer name nowhere
+ip link set nowhere up
+ip link set uplink up
+ip address add "$LOCALCLUSTER_NODE_ADDRESS/24" dev uplink
+ip route add default dev uplink
+echo 1 > /proc/sys/net/ipv4/ip_forward
+exec "$@"
