@@ -151,9 +151,24 @@ pub struct ReleaseArgs {
     /// In this namespace; may be given several times.
     #[arg(long = "namespace", short = 'n', value_delimiter = ',', value_parser = namespace)]
     pub namespaces: Vec<String>,
+    /// With --all: not in this namespace; may be given several times.
+    // What conflicts with a required flag lifts the requirement.
+    #[arg(
+        long,
+        requires = "all",
+        conflicts_with = "namespaces",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
+    pub except: Vec<String>,
     /// The Lease of the controller, which is taken first.
     #[command(flatten)]
     pub lease: LeaseArgs,
+    /// Once every pod is given back, no controller acts for so long, or for the Lease's own duration where that is more; 3s
+    /// to 10m. For whoever takes its rights away right after.
+    #[arg(long, value_name = "DURATION", value_parser = Timing::parse)]
+    pub keep_lease: Option<Timing>,
     /// Take the traffic key out of the selectors of Services first, so that pods born later serve too.
     #[arg(long)]
     pub open_selectors: bool,
@@ -195,5 +210,7 @@ mod tests {
     fn a_release_that_says_neither_where_nor_everywhere_is_refused() {
         assert!(read(&["release"]).is_err());
         assert!(read(&["release", "--all", "-n", "meadow"]).is_err());
+        assert!(read(&["release", "-n", "meadow", "--except", "hill-2"]).is_err());
+        assert!(read(&["release", "--all", "--except", "hill-2"]).is_ok());
     }
 }

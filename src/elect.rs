@@ -32,6 +32,18 @@ impl Campaign {
             campaign.end(clean, deadline).await;
         }
     }
+
+    /// Ends it, and leaves the Lease to expire after `keep` only: nobody acts meanwhile.
+    ///
+    /// # Errors
+    /// Somebody may act sooner.
+    pub async fn keep(self, keep: Timing) -> anyhow::Result<()> {
+        match self.0 {
+            Some(campaign) => campaign.keep(keep).await,
+            // As was said when it was looked for.
+            None => Ok(()),
+        }
+    }
 }
 
 /// Stands for the Lease. Returns once it has been looked at: a controller that is alone holds it before its first list.
@@ -90,7 +102,8 @@ pub async fn seize(
         )
     })?;
     let mandate = Mandate::none(Arc::new(boot_clock));
-    let election = Election::new(identity(), Timing::of(&record), true);
+    // People see who has it: for as long as it is kept, no controller does.
+    let election = Election::new(format!("release_{}", identity()), Timing::of(&record), true);
     let wall = Arc::new(Timestamp::now);
     let campaign = Candidate::new(client, place, election, mandate.clone(), wall, Metrics::new()).start();
     tokio::select! {

@@ -315,9 +315,15 @@ pub async fn release_as(args: &ReleaseArgs, config: &Config, client: &Client) ->
     };
     are_there(client, &scope).await?;
     let (mandate, campaign) = elect::seize(&args.lease, config, client, &stop).await?;
-    let released = release_all(client, &scope, selectors, &mandate, &stop).await;
+    let released = release_all(client, &scope, &args.except, selectors, &mandate, &stop).await;
     // Not given up: a controller that is on its way out must not act once more before it is gone.
-    campaign.end(false, Instant::now() + LAST_WORD).await;
+    let released = match (released, args.keep_lease) {
+        (Ok(()), Some(keep)) => campaign.keep(keep).await,
+        (released, _) => {
+            campaign.end(false, Instant::now() + LAST_WORD).await;
+            released
+        }
+    };
     released
         .map_err(|error| anyhow!("{error:#}; stop the controller, if one runs: one that goes on cuts again"))
 }

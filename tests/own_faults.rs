@@ -216,7 +216,7 @@ async fn opened(server: &Server) -> (u64, String) {
     server.put(&pod_path("orchard", 1), cut);
     let (client, start, stop) = (client(server), Instant::now(), CancellationToken::new());
     let mandate = Mandate::unlimited();
-    let release = release_all(&client, &Scope::Cluster, Selectors::Open, &mandate, &stop);
+    let release = release_all(&client, &Scope::Cluster, &[], Selectors::Open, &mandate, &stop);
     let back = async {
         while server.get(&pod_path("orchard", 1))["metadata"]["labels"]["kubervisor/traffic"] != "yes" {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -225,6 +225,25 @@ async fn opened(server: &Server) -> (u64, String) {
     };
     let (released, back) = tokio::join!(release, tokio::time::timeout(Duration::from_mins(9), back));
     (back.unwrap(), released.map_or_else(|error| error.to_string(), |()| "released".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_where_pods_may_not_be_listed_took_minutes_to_say_no_more_than_that() {
+    let server = Server::default();
+    orchard(&server, "orchard", 2, &json!({}));
+    server.forbid("/namespaces/meadow/");
+    let scope = Scope::of(&["meadow".to_owned(), "orchard".to_owned()]).unwrap();
+    let (client, start, stop) = (client(&server), Instant::now(), CancellationToken::new());
+    let mandate = Mandate::unlimited();
+    let released = release_all(&client, &scope, &[], Selectors::Open, &mandate, &stop).await;
+    let said = released.unwrap_err().to_string();
+    assert!(
+        said.starts_with(
+            "nothing is released: it takes the right to list and watch pods in namespace meadow, "
+        ),
+        "{said}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

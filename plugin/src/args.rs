@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kubervisor::cluster::election::Timing;
 use kubervisor::sources::Endpoint;
 
 use crate::words::plain;
@@ -376,6 +377,9 @@ pub struct ReleaseArgs {
     /// Succeed although Services still hold the key: pods born later get no traffic until somebody labels them.
     #[arg(long, conflicts_with = "open_selectors")]
     pub accept_dark: bool,
+    /// Once every pod is back, no controller acts for so long; 3s to 10m. For whoever takes its rights away right after.
+    #[arg(long, value_name = "DURATION", value_parser = Timing::parse)]
+    pub keep_lease: Option<Timing>,
     /// Take the Lease first, so that no controller acts meanwhile; false where none runs and the Lease may not be read.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,

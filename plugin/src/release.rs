@@ -20,7 +20,7 @@ use crate::reach::Cluster;
 /// # Errors
 /// Pods are still held, or Services still hold the key, by name.
 pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
-    let ReleaseArgs { all, open_selectors, accept_dark, leader_elect, controller } = args.clone();
+    let ReleaseArgs { all, open_selectors, accept_dark, keep_lease, leader_elect, controller } = args.clone();
     let all = all || reach.all_namespaces;
     anyhow::ensure!(
         all || reach.namespace.is_some(),
@@ -38,7 +38,15 @@ pub async fn run(reach: &Reach, args: &ReleaseArgs) -> anyhow::Result<()> {
         lease_namespace: Some(controller.controller_namespace),
     };
     let namespaces = if all { Vec::new() } else { vec![cluster.namespace.clone()] };
-    let args = kubervisor::args::ReleaseArgs { all, namespaces, lease, open_selectors, accept_dark };
+    let args = kubervisor::args::ReleaseArgs {
+        all,
+        namespaces,
+        except: Vec::new(),
+        lease,
+        keep_lease,
+        open_selectors,
+        accept_dark,
+    };
     allowed(&cluster, &args).await?;
     release_as(&args, &cluster.config, &cluster.client).await?;
     tell(

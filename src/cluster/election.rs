@@ -165,10 +165,10 @@ impl Election {
         matches!(self.stand, Stand::Holder { .. })
     }
 
-    /// Whoever is known to have held it last.
+    /// Whoever is known to have held it last, and how long he must be silent.
     #[must_use]
-    pub fn other(&self) -> Option<&str> {
-        self.foreign.as_ref().map(|(record, _)| record.holder.as_str())
+    pub fn other(&self) -> Option<(&str, Duration)> {
+        self.foreign.as_ref().map(|(record, _)| (record.holder.as_str(), self.patience(record)))
     }
 
     /// Takes what the Lease says at `now`; `None` where there is none.
@@ -393,6 +393,22 @@ mod tests {
         assert_eq!(plum.looked(Some(&pear), last), Next::Wait);
         assert_eq!(plum.next_look(last), Duration::from_millis(20));
         written(plum.looked(Some(&pear), last + plum.next_look(last)));
+    }
+
+    #[test]
+    fn a_lease_that_is_kept_for_longer_is_left_alone_for_so_long_also_by_whoever_comes_anew() {
+        let (mut plum, mut quince) = (candidate(), candidate());
+        let order = written(plum.looked(None, at(1)));
+        plum.accepted(&order);
+        assert_eq!(plum.looked(Some(&held_by("release", "noon")), at(7)), Next::Wait);
+        let kept = Record { duration: at(120), ..held_by("release", "a minute past noon") };
+        assert_eq!(plum.looked(Some(&kept), at(20)), Next::Wait);
+        assert_eq!(plum.other(), Some(("release", at(120))));
+        assert_eq!(plum.looked(Some(&kept), at(139)), Next::Wait);
+        assert_eq!(quince.looked(Some(&kept), at(30)), Next::Wait);
+        assert_eq!(quince.looked(Some(&kept), at(149)), Next::Wait);
+        assert_eq!(written(quince.looked(Some(&kept), at(150))).epoch, 5);
+        assert_eq!(written(plum.looked(Some(&kept), at(140))).cuts_from, at(20 + 120 + 5));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
@@ -51,7 +52,7 @@ pub struct Candidate {
 enum Word {
     Nothing,
     Holds(u64),
-    Waits(String),
+    Waits(String, Duration),
     Trouble(String),
 }
 
@@ -118,7 +119,8 @@ impl Candidate {
         };
         match next {
             Next::Wait => {
-                self.tell(Word::Waits(self.election.other().unwrap_or_default().to_owned()));
+                let (holder, patience) = self.election.other().unwrap_or_default();
+                self.tell(Word::Waits(holder.to_owned(), patience));
                 self.election.next_look(self.mandate.now())
             }
             Next::Write(order) => self.write(&order).await,
@@ -177,12 +179,13 @@ impl Candidate {
                 let wait = self.mandate.cuts_from().saturating_sub(self.mandate.now());
                 tracing::info!(namespace, name, identity, epoch, cuts_in = ?wait, "we hold the Lease: we act");
             }
-            Word::Waits(holder) => {
+            Word::Waits(holder, patience) => {
                 tracing::info!(
                     namespace,
                     name,
                     identity,
                     holder,
+                    until_silent_for = ?patience,
                     "another controller holds the Lease: we wait"
                 );
             }
@@ -238,8 +241,7 @@ impl Candidate {
     }
 
     fn seconds(&self) -> i32 {
-        let seconds = self.election.timing().duration.as_millis().div_ceil(1_000);
-        i32::try_from(seconds).unwrap_or(i32::MAX)
+        whole_seconds(self.election.timing().duration)
     }
 
     /// Gives the Lease up, so that a successor need not wait. Only where it need not: our own wait is over, so that no
@@ -254,14 +256,7 @@ impl Candidate {
         let spec = json!({
             "holderIdentity": "", "leaseDurationSeconds": RELEASED.as_secs(), "renewTime": MicroTime((self.wall)()),
         });
-        let base = match self.written.take() {
-            Some(record) => Some(record.version),
-            None => {
-                let found = self.look().await.ok().flatten();
-                found.filter(|found| found.holder == self.election.identity()).map(|found| found.version)
-            }
-        };
-        let Some(base) = base else { return };
+        let Ok(Some(base)) = self.own().await else { return };
         match self.patch(&base, json!({ "spec": spec })).await {
             Ok(_) => tracing::info!("the Lease is given up: a successor may act at once"),
             Err(error) => {
@@ -269,6 +264,44 @@ impl Candidate {
             }
         }
     }
+
+    /// The version of the Lease, where it is ours.
+    async fn own(&mut self) -> Result<Option<String>, CallError> {
+        let found = match self.written.take() {
+            Some(record) => Some(record),
+            None => self.look().await?,
+        };
+        Ok(found.filter(|found| found.holder == self.election.identity()).map(|found| found.version))
+    }
+
+    /// A last sign of life that is good for `keep`.
+    async fn keep(&mut self, keep: Duration) -> anyhow::Result<()> {
+        // Nothing is written from here on.
+        self.mandate.take();
+        let seconds = self.seconds().max(whole_seconds(keep));
+        for _ in 0..KEEP_TRIES {
+            let base = self.own().await.context("the Lease could not be read")?;
+            let base = base.context("another controller took the Lease, and may have acted")?;
+            let spec = json!({"leaseDurationSeconds": seconds, "renewTime": MicroTime((self.wall)())});
+            match self.patch(&base, json!({ "spec": spec })).await {
+                Ok(_) => {
+                    tracing::info!(seconds, "the Lease is kept: no controller acts for so long");
+                    return Ok(());
+                }
+                // Somebody made a note on it.
+                Err(error) if error.code() == Some(409) => {}
+                Err(error) => return Err(error).context("the Lease could not be written"),
+            }
+        }
+        anyhow::bail!("the Lease is written by others all the time")
+    }
+}
+
+/// Times that a last write to the Lease is tried again behind somebody else's.
+const KEEP_TRIES: u32 = 5;
+
+fn whole_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX)
 }
 
 impl Campaign {
@@ -298,6 +331,17 @@ impl Campaign {
         if tokio::time::timeout_at(deadline, ends).await.is_err() {
             tracing::info!("no time was left to give the Lease up: a successor waits until it expires");
         }
+    }
+
+    /// Ends it, with every write of ours at its end, and leaves the Lease to expire after `keep` only.
+    ///
+    /// # Errors
+    /// Somebody may act sooner.
+    pub async fn keep(self, keep: Timing) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let mut candidate = self.task.await.context("the campaign for the Lease ended")?;
+        let kept = candidate.keep(keep.duration).await;
+        kept.context("every pod is given back, but no controller is kept from acting")
     }
 }
 

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams, ObjectMeta};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use super::apply::{Outcome, PodAddress, Writer};
 use super::brake::Brake;
 use super::cache::Cache;
 use super::keyhole::Keyhole;
+use super::lists::{List, Listed};
 use super::mandate::Mandate;
 use super::marked::Marked;
 use super::scope::{Scope, request_path};
@@ -111,6 +113,8 @@ pub enum Selectors {
 const PAGE: u32 = 500;
 /// Time in which everything must be free.
 const RELEASE_WITHIN: Duration = Duration::from_mins(2);
+/// A list that may not be made is tried for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Writes at once.
 const AT_ONCE: usize = 4;
 /// Rounds of taking keys out in which one was refused. After them the pods go back all the same: one Service that may not
@@ -124,13 +128,40 @@ const NAMED_MAX: usize = 50;
 /// Between two looks at what the watch shows.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Frees every pod of `scope` that carries our mark, and proves it by a list of the server's own.
+/// What the watches show of the namespaces in which pods are given back.
+struct Ground<'a> {
+    cache: &'a Cache,
+    /// Namespaces of the scope that are none of it.
+    except: &'a [String],
+}
+
+impl Ground<'_> {
+    fn has(&self, namespace: &str) -> bool {
+        !self.except.iter().any(|spared| spared == namespace)
+    }
+
+    fn gated(&self) -> Vec<Keyhole> {
+        let mut gated = self.cache.gated();
+        gated.retain(|hole| self.has(&hole.namespace));
+        gated
+    }
+
+    fn marked(&self) -> Vec<Marked> {
+        let mut marked = self.cache.marked();
+        marked.retain(|pod| self.has(&pod.namespace));
+        marked
+    }
+}
+
+/// Frees every pod of `scope`, but of the namespaces of `except`, that carries our mark, and proves it by a list of the
+/// server's own.
 ///
 /// # Errors
 /// What is still held after two minutes, or which Services still hold the key; `stop` came first.
 pub async fn release_all(
     client: &Client,
     scope: &Scope,
+    except: &[String],
     selectors: Selectors,
     mandate: &Mandate,
     stop: &CancellationToken,
@@ -155,20 +186,20 @@ pub async fn release_all(
         tasks,
         watches.clone(),
     );
+    let ground = Ground { cache: &cache, except };
     let work = async {
-        while !cache.synced() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        take_keys(&KeyWriter::new(client.clone(), mandate.clone()), &cache, selectors).await;
-        free_all(&cache, &writer).await;
+        listed(&cache).await?;
+        take_keys(&KeyWriter::new(client.clone(), mandate.clone()), &ground, selectors).await;
+        free_all(&ground, &writer).await;
+        anyhow::Ok(())
     };
     let in_time = tokio::select! {
         biased;
         () = stop.cancelled() => anyhow::bail!("stopped before it was done: some pods may be held yet, so run it again"),
-        done = tokio::time::timeout(RELEASE_WITHIN, work) => done.is_ok(),
+        done = tokio::time::timeout(RELEASE_WITHIN, work) => done.map_or(Ok(false), |done| done.map(|()| true))?,
     };
-    tell_words(&cache);
-    let held = still_held(client, scope).await?;
+    tell_words(&ground);
+    let held = still_held(client, scope, &ground).await?;
     anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
     let action = match selectors {
         Selectors::AcceptDark => return Ok(()),
@@ -177,7 +208,7 @@ pub async fn release_all(
             "see above why it stays, and take it out with kubectl edit, or run again with --accept-dark instead"
         }
     };
-    let gated = cache.gated();
+    let gated = ground.gated();
     anyhow::ensure!(
         gated.is_empty(),
         "every pod is free, but these Services still hold kubervisor/traffic in their selector, so that pods born \
@@ -187,9 +218,31 @@ pub async fn release_all(
     Ok(())
 }
 
+/// Waits for the first lists. A right that was given just now is known to the server a moment later; one that is missing
+/// for longer would only be waited for in vain.
+async fn listed(cache: &Cache) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while !cache.synced() {
+        let refused: Vec<_> =
+            cache.lists().into_iter().filter(|list| list.state == Listed::Forbidden).collect();
+        if start.elapsed() > REFUSED_FOR && !refused.is_empty() {
+            let place =
+                |list: &List| list.scope.as_ref().map_or(String::new(), |ns| format!(" in namespace {ns}"));
+            let named: Vec<_> =
+                refused.iter().map(|list| format!("{}{}", list.resource, place(list))).collect();
+            anyhow::bail!(
+                "nothing is released: it takes the right to list and watch {}; where that namespace is gone, leave it out",
+                named.join(", ")
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 /// Names the pods that a person's word cuts again, with the command that clears it: that word is not ours to clear.
-fn tell_words(cache: &Cache) {
-    for (namespace, pods) in cache.said_cut() {
+fn tell_words(ground: &Ground<'_>) {
+    for (namespace, pods) in ground.cache.said_cut().into_iter().filter(|(ns, _)| ground.has(ns)) {
         let more = pods.len().saturating_sub(NAMED_MAX);
         let named = pods.iter().take(NAMED_MAX).map(|pod| &**pod).collect::<Vec<_>>().join(" ");
         tracing::warn!(
@@ -203,13 +256,13 @@ fn tell_words(cache: &Cache) {
 }
 
 /// Takes keys out of selectors until the watch shows none: those that a controller added, and with `Open` all of them.
-async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
+async fn take_keys(writer: &KeyWriter, ground: &Ground<'_>, selectors: Selectors) {
     // A key of another value is somebody else's.
     let wanted = |hole: &Keyhole| selectors == Selectors::Open || hole.managed_by.is_some();
     let ours = |hole: &Keyhole| wanted(hole) && (hole.turned() || hole.managed_by.is_some());
     let mut failures = 0;
     for _ in 0..ROUNDS {
-        let mut gated = cache.gated();
+        let mut gated = ground.gated();
         gated.retain(ours);
         if gated.is_empty() || failures == TRIES {
             break;
@@ -230,7 +283,7 @@ async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
         failures += u32::from(failed);
         tokio::time::sleep(if failed { LOOK_AGAIN * 10 } else { LOOK_AGAIN }).await;
     }
-    for Keyhole { namespace, name: service, key, .. } in cache.gated().iter().filter(|hole| wanted(hole)) {
+    for Keyhole { namespace, name: service, key, .. } in ground.gated().iter().filter(|hole| wanted(hole)) {
         tracing::warn!(
             %namespace,
             %service,
@@ -241,9 +294,9 @@ async fn take_keys(writer: &KeyWriter, cache: &Cache, selectors: Selectors) {
     }
 }
 
-async fn free_all(cache: &Cache, writer: &Writer) {
+async fn free_all(ground: &Ground<'_>, writer: &Writer) {
     loop {
-        let held = cache.marked();
+        let held = ground.marked();
         if held.is_empty() {
             return;
         }
@@ -258,7 +311,7 @@ async fn free_all(cache: &Cache, writer: &Writer) {
 }
 
 /// Pods that the server itself still shows as held by us. Those that people cut are listed, and left.
-async fn still_held(client: &Client, scope: &Scope) -> anyhow::Result<Vec<String>> {
+async fn still_held(client: &Client, scope: &Scope, ground: &Ground<'_>) -> anyhow::Result<Vec<String>> {
     let mut held = Vec::new();
     let params = ListParams::default().labels(&format!("{} in ({}, {})", key::TRAFFIC, key::NO, key::PAUSE));
     for scope in scope.each() {
@@ -267,11 +320,11 @@ async fn still_held(client: &Client, scope: &Scope) -> anyhow::Result<Vec<String
             Some(namespace) => Api::namespaced(client.clone(), namespace),
         };
         for pod in call(api.list_metadata(&params)).await?.items {
-            let name = format!(
-                "{}/{}",
-                pod.metadata.namespace.unwrap_or_default(),
-                pod.metadata.name.unwrap_or_default()
-            );
+            let namespace = pod.metadata.namespace.unwrap_or_default();
+            if !ground.has(&namespace) {
+                continue;
+            }
+            let name = format!("{namespace}/{}", pod.metadata.name.unwrap_or_default());
             let marks = Marks::read(
                 &pod.metadata.labels.unwrap_or_default(),
                 &pod.metadata.annotations.unwrap_or_default(),
@@ -292,7 +345,6 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use kube::core::Status;
-    use tokio::time::Instant;
 
     fn refused(json: serde_json::Value) -> CallError {
         CallError::Refused(Box::new(serde_json::from_value::<Status>(json).unwrap()))
@@ -320,7 +372,7 @@ mod tests {
         let away = |_: Request<Body>| std::future::pending::<Result<Response<Body>, std::io::Error>>();
         let client = Client::new(tower::service_fn(away), "orchard");
         let (scope, mandate) = (Scope::Cluster, Mandate::unlimited());
-        let release = release_all(&client, &scope, Selectors::Refuse, &mandate, &stop);
+        let release = release_all(&client, &scope, &[], Selectors::Refuse, &mandate, &stop);
         let stopping = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             stop.cancel();

@@ -98,6 +98,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=sha256:12", "/image/digest"),
         ("lease.duration=15", "/lease/duration"),
+        ("hooks.release.keepLease=soon", "/hooks/release/keepLease"),
         ("scope.namespaces={Shop}", "/scope/namespaces/0"),
         ("scope.namespace=shop", "'namespace' not allowed"),
         ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),
@@ -114,14 +115,17 @@ fn a_wrong_value_is_refused_by_its_name() {
 fn the_program_takes_every_flag_that_the_chart_gives_it() {
     let values = here().join("tests/chart/everything.values.yaml");
     let all = rendered(&[&format!("--values={}", values.display())]).unwrap();
-    let deployment = one(&objects(&all), "Deployment");
-    let words = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+    let words = |kind| {
+        let found = one(&objects(&all), kind);
+        found["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone()
+    };
+    let words = [words("Deployment"), words("Job")].concat();
     let reference = std::fs::read_to_string(here().join("docs/reference/flags.md")).unwrap();
     let flags: Vec<_> = words.iter().filter_map(|word| word.as_str()?.strip_prefix("--")).collect();
-    assert!(flags.len() > 15, "{flags:?}");
+    assert!(flags.len() > 20, "{flags:?}");
     for flag in flags {
         let name = flag.split('=').next().unwrap();
-        assert!(reference.contains(&format!("`--{name}")), "--{name} is no flag of `kubervisor run`");
+        assert!(reference.contains(&format!("`--{name}")), "--{name} is no flag");
     }
 }
 

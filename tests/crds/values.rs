@@ -10,8 +10,9 @@ helm install kubervisor charts/kubervisor --namespace kubervisor --create-namesp
 ```
 
 Where a controller of an earlier day has registered the definition itself, the first installation takes
-`--take-ownership --force-conflicts`. The definition stays when the release goes, and every KubervisorService with it;
-before you uninstall it, [give every pod back](../../docs/operating.md#stopping).
+`--take-ownership --force-conflicts`. The definition stays when the release goes, and every KubervisorService with it. Every
+pod is given back [before the release is uninstalled](../../docs/operating.md#uninstall), and the pods of a namespace
+[before it leaves `scope.namespaces`](../../docs/operating.md#take-a-namespace-out-of-the-scope).
 
 What a value may be is checked by `values.schema.json`: a name that is not known is refused. `make reference` writes
 this page from `values.yaml`.

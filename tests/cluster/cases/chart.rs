@@ -26,12 +26,16 @@ async fn installed_for_one_namespace_it_uses_every_right_that_it_asks_for_there_
 async fn installed_for_the_cluster_it_uses_every_right_that_it_asks_for_and_no_other() {
     let troubled = troubled().await;
     let shop = Shop::open_in(troubled.cluster, "chart", 9).await;
+    let breaker = json!({"name": "named", "customService": "nobody.invalid:80/bad"});
+    shop.govern_as("kept", json!({"service": "nobody", "breakers": [breaker]})).await;
     uses_every_right(&shop, &[]).await;
+    // With the definition they would all be gone.
+    shop.resources().get("kept").await.unwrap();
 }
 
 async fn uses_every_right(shop: &Shop, values: &[&str]) {
     // The label is to be written by the controller here.
-    let chart = Chart::install(shop, &[values, &["admission.labelPods=false"]].concat());
+    let chart = Chart::install(shop, &[values, &["admission.labelPods=false", "lease.duration=3s"]].concat());
     let proxy = shop.proxy().await;
     // What a run in which all goes well has no use for: lists where the server does not stream them, and reads of what
     // became of a write whose answer never came.
@@ -48,7 +52,9 @@ async fn uses_every_right(shop: &Shop, values: &[&str]) {
     };
     tokio::join!(every_act(shop, &chart.user), lost);
     drop(controller);
-    let (used, granted) = (chart.used().await, chart.granted());
+    let granted = chart.granted();
+    chart.uninstall().await;
+    let used = chart.used().await;
     let sorted = |rights: &BTreeSet<Right>, others: &BTreeSet<Right>| -> Vec<Right> {
         rights.difference(others).cloned().collect()
     };
@@ -58,7 +64,6 @@ async fn uses_every_right(shop: &Shop, values: &[&str]) {
         granted.len()
     );
     assert_eq!((without_need, in_vain), (Vec::new(), Vec::new()));
-    chart.uninstall();
 }
 
 /// The chart for the namespace of this shop only.
@@ -102,7 +107,7 @@ async fn a_pod_born_while_no_controller_runs_is_labelled_where_a_service_with_th
         };
         eventually("the policy sees the selector", SOON, free).await;
     }
-    chart.uninstall();
+    chart.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,5 +133,5 @@ async fn a_key_that_would_darken_pods_is_refused_or_told_of_as_the_values_say() 
     shop.becomes("LabelsComplete", "True").await;
     let accepted = || async { with_key(json!("yes")).await.is_ok() };
     eventually("the policy sees the status", SOON, accepted).await;
-    chart.uninstall();
+    chart.remove().await;
 }

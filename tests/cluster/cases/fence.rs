@@ -86,7 +86,7 @@ async fn a_write_of_a_term_that_is_over_is_refused_to_pods_in_evictions_and_for_
     ours.eviction(now).await.unwrap();
     // Other people's writes are none of its business.
     Writer { shop: &shop, client: shop.client.clone() }.pod(json!("0")).await.unwrap();
-    chart.uninstall();
+    chart.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +121,7 @@ async fn a_controller_that_the_api_server_refuses_for_its_term_says_why_and_does
         format!("of term {term} of the Lease {}/{name}, which is in term {}", shop.namespace, term + 1);
     assert!(log.contains(&said) && log.contains("another controller acts now (code 403)"), "{log}");
     drop(controller);
-    chart.uninstall();
+    chart.remove().await;
 }
 
 /// Twenty rounds in all, in several shops at once.
@@ -246,7 +246,7 @@ impl<'a> Stage<'a> {
         let (late, timely): (Vec<_>, Vec<_>) =
             writes.into_iter().filter(stamped).partition(|write| over(write));
         let wrongly = timely.iter().filter(|write| write.code == 403).count();
-        self.chart.uninstall();
+        self.chart.remove().await;
         Tally { late, wrongly, lowest }
     }
 }

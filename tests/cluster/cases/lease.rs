@@ -290,3 +290,24 @@ async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_me
     let waited = in_epoch(&shop, 3).await[0].time.duration_since(ended);
     assert!(waited > SignedDuration::from_secs(3), "it acts again {waited:?} after the end");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_release_keeps_lets_no_controller_act_for_so_long_neither_an_old_one_nor_a_new_one() {
+    let (shop, source) = open("kept").await;
+    let controller = Controller::ready(&shop.controller().brief()).await;
+    source.name_bad(["pear-0"]);
+    shop.govern(long_cuts(&source)).await;
+    shop.cut_are(&["pear-0"]).await;
+    let (succeeded, said) = shop.release(&["--accept-dark", "--keep-lease=20s"]).await;
+    assert!(succeeded && said.contains("the Lease is kept"), "{said}");
+    let kept = shop.lease().await;
+    assert!(kept.holder_identity.unwrap().starts_with("release_"));
+    let new = Controller::ready(&shop.controller().brief()).await;
+    assert!(new.log().contains("until_silent_for=20s"), "{}", new.log());
+    shop.cut_are(&["pear-0"]).await;
+    let kept = kept.renew_time.unwrap().0;
+    let after: Vec<_> =
+        shop.pod_writes().await.into_iter().filter(|w| w.accepted() && w.time > kept).collect();
+    assert!(after.iter().all(|write| write.epoch == Some(3)), "{after:?}, and {}", controller.log());
+    assert!(after[0].time.duration_since(kept) >= SignedDuration::from_secs(20), "{after:?}");
+}

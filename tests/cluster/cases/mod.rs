@@ -11,6 +11,7 @@ mod explain;
 mod fence;
 mod floor;
 mod hands;
+mod hooks;
 mod keys;
 mod killed;
 mod lease;

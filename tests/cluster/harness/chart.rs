@@ -2,21 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
 use localcluster::Cluster;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Shop;
 use super::controller::ControllerArgs;
+use super::{SOON, Shop};
 
 /// Group, resource with its subresource, verb.
 pub type Right = (String, String, String);
 
-/// A release in the namespace of a shop, gone with [`Chart::uninstall`].
+/// A release in the namespace of a shop, gone with [`Chart::uninstall`] or [`Chart::remove`].
 pub struct Chart<'a> {
     shop: &'a Shop,
     /// As the audit log has the ServiceAccount.
@@ -32,6 +35,10 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("charts/kubervisor")
 }
 
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
 /// Runs helm as the admin; gives what it wrote.
 ///
 /// # Panics
@@ -44,23 +51,103 @@ pub fn helm(cluster: &Cluster, args: &[&str]) -> String {
 }
 
 impl<'a> Chart<'a> {
-    /// Installs or upgrades it with these values. Nothing here runs the pods of its Deployment: see [`Chart::controller`].
+    /// Installs it with these values. Nothing here runs the pods of its Deployment: see [`Chart::controller`].
     pub fn install(shop: &'a Shop, values: &[&str]) -> Self {
-        let (name, chart) = (release(shop), folder());
-        let mut args =
-            vec!["upgrade", "--install", &name, chart.to_str().unwrap(), "--namespace", &shop.namespace];
-        // The definition is there from the other tests, as where a controller registered it before the chart came.
-        args.extend(["--take-ownership", "--force-conflicts"]);
-        // Nobody would run its pods, and they stand in the way of whoever counts those of the shop.
-        args.push("--set=replicas=0");
-        let values: Vec<_> = values.iter().map(|value| format!("--set={value}")).collect();
-        args.extend(values.iter().map(String::as_str));
-        helm(shop.cluster, &args);
-        Self { shop, user: format!("system:serviceaccount:{}:{name}", shop.namespace) }
+        let name = release(shop);
+        let chart = Self { shop, user: format!("system:serviceaccount:{}:{name}", shop.namespace) };
+        helm(shop.cluster, &borrowed(&chart.upgrade_words(values)));
+        chart
     }
 
-    pub fn uninstall(self) {
-        helm(self.shop.cluster, &["uninstall", &release(self.shop), "--namespace", &self.shop.namespace]);
+    fn upgrade_words(&self, values: &[&str]) -> Vec<String> {
+        let chart = folder().display().to_string();
+        let words = ["upgrade", "--install", &self.name(), &chart, "--namespace", &self.shop.namespace];
+        let mut words = words.map(str::to_owned).to_vec();
+        // The definition is there from the other tests, as where a controller registered it before the chart came.
+        words.extend(["--take-ownership", "--force-conflicts"].map(str::to_owned));
+        // Nobody would run its pods, and they stand in the way of whoever counts those of the shop.
+        words.push("--set=replicas=0".to_owned());
+        words.extend(values.iter().map(|value| format!("--set={value}")));
+        words
+    }
+
+    /// Its name and that of everything of it.
+    pub fn name(&self) -> String {
+        release(self.shop)
+    }
+
+    /// Upgrades it to these values and to nothing else.
+    pub async fn upgrade(&self, values: &[&str]) -> Output {
+        self.run(self.upgrade_words(values)).await
+    }
+
+    /// `helm rollback` to the revision before.
+    pub async fn roll_back(&self) -> Output {
+        self.run(["rollback", &self.name(), "--namespace", &self.shop.namespace].map(str::to_owned).to_vec())
+            .await
+    }
+
+    /// `helm uninstall`, with these words behind.
+    pub async fn helm_uninstall(&self, more: &[&str]) -> Output {
+        let words = ["uninstall", &self.name(), "--namespace", &self.shop.namespace];
+        self.run([&words, more].concat().into_iter().map(str::to_owned).collect()).await
+    }
+
+    /// While helm waits, others go on.
+    async fn run(&self, words: Vec<String>) -> Output {
+        let cluster = self.shop.cluster;
+        tokio::task::spawn_blocking(move || cluster.helm("admin", &borrowed(&words)).unwrap()).await.unwrap()
+    }
+
+    /// `helm uninstall`, whose hook is carried out; gives what that one said.
+    pub async fn uninstall(&self) -> String {
+        let (output, (succeeded, said)) = tokio::join!(self.helm_uninstall(&[]), self.play("release"));
+        assert!(succeeded, "{said}");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// Takes it away where nothing is cut.
+    pub async fn remove(self) {
+        let output = self.helm_uninstall(&["--no-hooks"]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Does what a kubelet would do with the pod of this Job: runs the program with its arguments and the token of its
+    /// ServiceAccount, and reports how it ended; gives that, and what it said.
+    pub async fn play(&self, job: &str) -> (bool, String) {
+        let job = format!("{}-{job}", self.name());
+        let labels = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+        let born = async || {
+            let pods = self.shop.pods_api().list(&labels).await.unwrap().items;
+            let waits = |pod: &Pod| pod.status.as_ref().is_none_or(|s| s.phase.as_deref() == Some("Pending"));
+            Ok(pods.into_iter().find(waits).ok_or("no pod of it waits".to_owned()))
+        };
+        let pod = localcluster::until(&format!("Job {job}"), SOON, born).await.unwrap();
+        let (name, spec) = (pod.name_any(), pod.spec.unwrap());
+        let account = spec.service_account_name.unwrap();
+        let token = self.shop.cluster.service_account_token(&self.shop.namespace, &account).await.unwrap();
+        let kubeconfig = self.shop.cluster.kubeconfig_with_token(&name, &token, None).unwrap();
+        let mut command = Command::new(super::program("kubervisor"));
+        command.args(spec.containers[0].args.clone().unwrap()).env("KUBECONFIG", kubeconfig);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let phase = if output.status.success() { "Succeeded" } else { "Failed" };
+        let patch = Patch::Merge(json!({"status": {"phase": phase}}));
+        self.shop.pods_api().patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What is there of it, as kubectl names it.
+    pub fn left(&self) -> String {
+        let kinds = "deployments,jobs,pods,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,\
+            clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,\
+            mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+        let labels = format!("app.kubernetes.io/instance={}", self.name());
+        let words = ["get", kinds, "--all-namespaces", "--selector", &labels, "--output=name"];
+        let output = self.shop.cluster.kubectl("admin", &words, None).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// What the Deployment's pods would run, with the token of the ServiceAccount and nothing else.
