@@ -65,6 +65,8 @@ pub(crate) fn apiserver(dir: &Path, port: u16, etcd: &str, address: Option<IpAdd
             format!("--advertise-address={address}"),
             // A kubelet may do what its own pods need, and no more.
             "--authorization-mode=Node,RBAC".to_owned(),
+            // Nobody resolves the name of a node.
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ],
     });
     args

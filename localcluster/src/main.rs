@@ -4,10 +4,11 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use localcluster::node::{self, Node};
+use localcluster::node::{self, Image, Node};
 use localcluster::{
     Cluster, KWOK_NODE, Options, Prometheus, PrometheusOptions, ScrapeTarget, StopSignals, tools,
 };
+use tokio::net::TcpListener;
 
 /// Starts a real Kubernetes control plane on this machine, without containers, and cleans up after Ctrl-C.
 #[derive(Parser)]
@@ -40,6 +41,8 @@ enum Task {
         #[arg(long = "image", value_name = "FILE")]
         images: Vec<std::path::PathBuf>,
     },
+    /// Answer every request on port 8080 with the name of this machine; a pod of the image web:1 does that.
+    Web,
 }
 
 #[tokio::main]
@@ -51,6 +54,7 @@ async fn main() -> anyhow::Result<()> {
             node::enter()?;
             serve_node(images).await
         }
+        Some(Task::Web) => serve_web().await,
         None => serve(args).await,
     }
 }
@@ -84,6 +88,7 @@ async fn serve_node(images: &[std::path::PathBuf]) -> anyhow::Result<()> {
         let options = Options { address: Some(node::address()), ..Options::default() };
         let cluster = Cluster::start(options).await?;
         let node = Node::start(&cluster).await?;
+        node.import(&web_image(&cluster)?).await?;
         for image in images {
             node.import(image).await?;
         }
@@ -94,18 +99,44 @@ async fn serve_node(images: &[std::path::PathBuf]) -> anyhow::Result<()> {
         () = stop.next() => return Ok(()),
         started = begin => started?,
     };
-    let mut text = format!("export KUBECONFIG={}\n", cluster.kubeconfig("admin", None)?.display());
-    text.push_str(&format!(
-        "# {} is ready, in a network of its own. The way in, from another terminal:\n",
-        node.name()
-    ));
-    text.push_str(&format!("#   nsenter --all --target $(cat {})\n", node::pid_file()?.display()));
-    text.push_str(&format!("# There, kubectl is at {}; logs are in\n", cluster.kubectl_path().display()));
-    text.push_str(&format!("#   {}\n# Ctrl-C stops it.\n", cluster.data_dir().join("node").display()));
-    print(&text)?;
+    print(&greeting_of_node(&cluster, &node)?)?;
     stop.next().await;
     eprintln!("localcluster: stopping");
     node.stop().await
+}
+
+fn greeting_of_node(cluster: &Cluster, node: &Node) -> anyhow::Result<String> {
+    let mut text = format!("export KUBECONFIG={}\n", cluster.kubeconfig("admin", None)?.display());
+    let (name, way_in) = (node.name(), node::pid_file()?);
+    text.push_str(&format!(
+        "# {name} is ready, in a network of its own. The way in, for another terminal:\n"
+    ));
+    text.push_str(&format!("#   nsenter --all --target $(cat {})\n", way_in.display()));
+    text.push_str(&format!("# In there, kubectl is at {}; try\n", cluster.kubectl_path().display()));
+    text.push_str("#   kubectl create deployment web --image=web:1 --replicas=2\n");
+    text.push_str("#   kubectl expose deployment web --port=80 --target-port=8080 && kubectl get services\n");
+    text.push_str(&format!("# logs: {}\n# Ctrl-C stops it.\n", cluster.data_dir().join("node").display()));
+    Ok(text)
+}
+
+/// This very program, as an image for pods.
+fn web_image(cluster: &Cluster) -> anyhow::Result<std::path::PathBuf> {
+    let archive = cluster.data_dir().join("web.tar");
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut image = Image::of_program("web:1", &program)?;
+    image.entrypoint.push("web".to_owned());
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+async fn serve_web() -> anyhow::Result<()> {
+    let mut stop = StopSignals::new()?;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("this machine has no name")?;
+    let answer = axum::Router::new().fallback(move || async move { name });
+    let listener = TcpListener::bind(("0.0.0.0", 8080)).await.context("cannot listen on port 8080")?;
+    print("listening on port 8080\n")?;
+    let served = axum::serve(listener, answer).with_graceful_shutdown(async move { stop.next().await });
+    served.await.context("cannot serve on port 8080")
 }
 
 async fn start(options: Options, prometheus: bool) -> anyhow::Result<(Cluster, Option<Prometheus>)> {

@@ -8,10 +8,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::time::sleep;
 
 use super::missing::{missing, search_path};
 use crate::data_dir::DataDir;
@@ -38,8 +40,7 @@ pub fn address() -> IpAddr {
 }
 
 /// Starts this program again, with the same arguments, in namespaces of its own, and returns in there only; outside it
-/// waits for the inner program, passes SIGINT, SIGTERM and SIGHUP on (the second one kills), cleans up and ends with the
-/// same status. To be called first in `main`, after what needs the machine's network: the programs of the control plane
+/// waits for the inner program, passes SIGINT, SIGTERM and SIGHUP on, cleans up and ends with the same status. To be called first in `main`, after what needs the machine's network: the programs of the control plane
 /// and the node are built here if they are missing, others by `tools::ensure` before.
 ///
 /// Inside, there is loopback and a network of the node's own, and nothing else; `/run`, `/var/lib` and `/var/log` are
@@ -105,19 +106,31 @@ async fn stay_outside() -> anyhow::Result<ExitStatus> {
         std::fs::write(pid_file(folder.path()), format!("{}\n", inner.as_raw_nonzero()))
             .with_context(|| format!("cannot write into {}", folder.path().display()))?;
     }
-    let mut signals = 0;
     loop {
         tokio::select! {
             biased;
             status = child.wait() => return status.context("cannot wait for the inner program"),
             signal = stop.number() => {
-                signals += 1;
-                let signal = if signals > 1 { Signal::KILL } else { signal };
                 // An error means that it has just ended.
-                let _ = inner.map(|inner| kill_process(inner, signal));
+                let _ = inner.map(|inner| kill_process(inner, as_felt_by(inner, signal)));
             }
         }
     }
+}
+
+/// The kernel withholds a signal from the first process of a pid namespace if that has no handler for it, be it that it
+/// is just starting. What it would do to any other process is to end it.
+fn as_felt_by(first: Pid, signal: Signal) -> Signal {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", first.as_raw_nonzero()));
+    if heeded(&status.unwrap_or_default(), signal) { signal } else { Signal::KILL }
+}
+
+/// Whether a process with this `/proc/PID/status` catches or ignores the signal.
+fn heeded(status: &str, signal: Signal) -> bool {
+    let bit = 1_u64 << (signal.as_raw() - 1);
+    let mask = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    let masks = status.lines().filter(|line| line.starts_with("SigCgt:") || line.starts_with("SigIgn:"));
+    masks.filter_map(mask).any(|mask| mask & bit != 0)
 }
 
 fn command(folder: &Path) -> anyhow::Result<Command> {
@@ -146,11 +159,25 @@ async fn first_inside(unshare: &mut Child) -> anyhow::Result<Option<Pid>> {
         if unshare.try_wait().context("cannot wait for the inner program")?.is_some() {
             return Ok(None);
         }
-        let children = std::fs::read_to_string(&list).unwrap_or_default();
+        let children = std::fs::read_to_string(&list)
+            .with_context(|| format!("cannot read {list}; the kernel needs CONFIG_PROC_CHILDREN"))?;
         let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
         if let Some(pid) = first.and_then(Pid::from_raw) {
             return Ok(Some(pid));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_heeded_if_it_is_caught_or_ignored() {
+        let status =
+            "Name:\tplum\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000004000\n";
+        let heeded = [Signal::HUP, Signal::INT, Signal::TERM].map(|signal| heeded(status, signal));
+        assert_eq!(heeded, [true, false, true]);
     }
 }

@@ -16,10 +16,19 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
     cat "/proc/sys/$setting" > "$0/sys/$setting"
     mount --bind "$0/sys/$setting" "/proc/sys/$setting"
 done
-# kubelet wants the one that it puts pods below; it makes the rest.
-for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
-    if [ -e "$hierarchy/cgroup.procs" ]; then mkdir "$hierarchy/${0##*/}"; fi
+# kubelet wants the one that it puts pods below, in each hierarchy (there is only one in version 2); it makes the rest.
+if [ -e /sys/fs/cgroup/cgroup.procs ]; then set -- /sys/fs/cgroup -- "$@"; else set -- /sys/fs/cgroup/* -- "$@"; fi
+while [ "$1" != -- ]; do
+    # Some are links to others.
+    if [ -e "$1/cgroup.procs" ]; then mkdir -p "$1/${0##*/}"; fi
+    shift
 done
+shift
+# Nobody here resolves names; without this, each try would wait for a server of the machine's network.
+if [ -e /etc/resolv.conf ]; then
+    : > "$0/resolv.conf"
+    mount --bind "$0/resolv.conf" /etc/resolv.conf
+fi
 ip link set lo up
 # Nobody answers behind it; but a host has an interface with an address, and its default route is the way that a
 # connection to a ClusterIP seems to take before kube-proxy turns it.
