@@ -490,7 +490,8 @@ fn reads_back(tests: &str, reason: &str) -> bool {
 
 /// Targets that no level of the script runs. What is commented out is not run.
 fn not_run<'a>(script: &str, targets: &'a BTreeSet<String>) -> Vec<&'a str> {
-    let levels = script.lines().filter(|line| line.starts_with("level "));
+    let starts = ["level ", "node_level "];
+    let levels = script.lines().filter(|line| starts.iter().any(|start| line.starts_with(start)));
     let words: Vec<_> = levels.flat_map(str::split_whitespace).collect();
     let named = |name: &&str| words.windows(2).any(|pair| pair == ["--test", *name]);
     targets.iter().map(String::as_str).filter(|name| !named(name)).collect()

@@ -1,6 +1,7 @@
 //! `cargo run -p localcluster`: a control plane to play with, until Ctrl-C.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -40,23 +41,28 @@ enum Task {
         /// Images to import, archives as `docker save` writes them.
         #[arg(long = "image", value_name = "FILE")]
         images: Vec<std::path::PathBuf>,
+        /// Only say what this machine lacks for it, a sentence each; then the status is 1.
+        #[arg(long)]
+        check: bool,
     },
     /// Answer every request on port 8080 with the name of this machine; a pod of the image web:1 does that.
     Web,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.command {
-        Some(Task::Tools { node }) => print_tools(node),
-        Some(Task::Node { ref images }) => {
+        Some(Task::Tools { node }) => print_tools(node)?,
+        Some(Task::Node { check: true, .. }) => return check_node(),
+        Some(Task::Node { ref images, check: false }) => {
             node::enter()?;
-            serve_node(images).await
+            serve_node(images).await?;
         }
-        Some(Task::Web) => serve_web().await,
-        None => serve(args).await,
+        Some(Task::Web) => serve_web().await?,
+        None => serve(args).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_tools(node: bool) -> anyhow::Result<()> {
@@ -80,6 +86,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     stop.next().await;
     eprintln!("localcluster: stopping");
     Ok(())
+}
+
+fn check_node() -> anyhow::Result<ExitCode> {
+    let missing = node::missing();
+    print(&missing.iter().map(|lack| format!("{lack}\n")).collect::<String>())?;
+    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn serve_node(images: &[std::path::PathBuf]) -> anyhow::Result<()> {
