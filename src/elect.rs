@@ -59,7 +59,8 @@ pub async fn stand(
         return (Mandate::unlimited(), Campaign(None));
     }
     let mandate = Mandate::none(Arc::new(boot_clock));
-    let election = Election::new(identity(), args.lease_duration, false);
+    let election =
+        Election::new(identity(), args.lease_duration, false).beginning_with(minutes(Timestamp::now()));
     let (place, wall) = (place(&args.lease, config), Arc::new(Timestamp::now));
     let candidate = Candidate::new(client, place, election, mandate.clone(), wall, metrics.clone());
     let mut campaign = candidate.start();
@@ -116,4 +117,10 @@ pub async fn seize(
 fn place(args: &LeaseArgs, config: &Config) -> Place {
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     Place { namespace, name: args.lease_name.clone() }
+}
+
+/// Greater for every new Lease than any epoch of the one before, which grows by far less than one a minute; 32 bits are
+/// enough for four thousand years.
+fn minutes(now: Timestamp) -> u64 {
+    u64::try_from(now.as_second() / 60).ok().filter(|minutes| *minutes > 0).unwrap_or(1)
 }

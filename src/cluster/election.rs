@@ -120,6 +120,8 @@ pub struct Election {
     timing: Timing,
     /// Takes a Lease that is held, too.
     seizes: bool,
+    /// The epoch of a Lease that nobody has held before.
+    first_epoch: u64,
     stand: Stand,
     /// The last sign of life of anybody else: what it was, and when it was new.
     foreign: Option<(Record, Duration)>,
@@ -144,7 +146,14 @@ impl Election {
     /// `identity` must be another one for every process that ever runs. `seizes`: a holder that lives is no obstacle.
     #[must_use]
     pub fn new(identity: String, timing: Timing, seizes: bool) -> Self {
-        Self { identity, timing, seizes, stand: Stand::Standby, foreign: None }
+        Self { identity, timing, seizes, first_epoch: 1, stand: Stand::Standby, foreign: None }
+    }
+
+    /// A Lease that nobody has held before begins with this epoch. Where it was deleted after the chart, an API server may
+    /// go on comparing with the one that it saw last (kubernetes issue 130887): the new one must not look older.
+    #[must_use]
+    pub fn beginning_with(self, first_epoch: u64) -> Self {
+        Self { first_epoch, ..self }
     }
 
     /// Lengths.
@@ -202,7 +211,7 @@ impl Election {
             self.foreign = Some((gone, now));
         }
         let Some((last, since)) = &mut self.foreign else {
-            return Next::Write(self.order(None, 1, now));
+            return Next::Write(self.order(None, self.first_epoch, now));
         };
         if !last.version.is_empty() {
             (last.version, *since) = (String::new(), now);
@@ -293,6 +302,15 @@ mod tests {
     fn a_lease_that_never_was_is_made_at_once_and_nothing_is_waited_for() {
         let order = written(candidate().looked(None, at(7)));
         assert_eq!(order, Order { base: None, epoch: 1, first: true, cuts_from: at(7) });
+    }
+
+    #[test]
+    fn a_new_lease_begins_with_a_greater_number_than_any_before_it_and_one_that_is_there_goes_on() {
+        let order = written(candidate().beginning_with(29_000_000).looked(None, at(7)));
+        assert_eq!((order.epoch, order.first), (29_000_000, true));
+        let given_up = Record { holder: String::new(), duration: RELEASED, ..held_by("", "") };
+        let order = written(candidate().beginning_with(29_000_000).looked(Some(&given_up), at(7)));
+        assert_eq!(order.epoch, 5);
     }
 
     #[test]

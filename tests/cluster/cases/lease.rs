@@ -80,8 +80,9 @@ async fn of_two_controllers_one_acts_and_the_other_is_ready_and_waits() {
     assert!(log.contains("another controller holds the Lease: we wait"), "{log}");
     assert!(!log.contains("PodCut"), "{log}");
     let writes = shop.pod_writes().await;
-    assert!(writes.iter().all(|write| write.epoch == Some(1)), "{writes:?}");
-    assert_eq!(shop.mark_of("pear-0", "kubervisor.k8s.io/epoch").await.unwrap(), "1");
+    let term = shop.term().await;
+    assert!(writes.iter().all(|write| write.epoch == Some(term)), "{writes:?}");
+    assert_eq!(shop.mark_of("pear-0", "kubervisor.k8s.io/epoch").await.unwrap(), term.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,14 +93,14 @@ async fn after_a_sigkill_the_other_returns_pods_when_the_lease_expires_and_cuts_
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0"]).await;
-    let holder = shop.holder().await;
+    let (holder, term) = (shop.holder().await, shop.term().await);
     first.kill();
     shop.due_in("pear-0", 1).await;
     source.name_bad(["pear-1"]);
     shop.other_holder(&holder).await;
     shop.cut_are(&["pear-1"]).await;
     let takeover = Takeover::of(&shop, &account.user, "controller").await;
-    let writes = in_epoch(&shop, 2).await;
+    let writes = in_epoch(&shop, term + 1).await;
     let back = writes.iter().find(is(Step::Restore)).unwrap().time;
     let cut = writes.iter().find(is(Step::Cut)).unwrap().time;
     println!(
@@ -169,13 +170,13 @@ async fn a_leader_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0"]).await;
-    let holder = shop.holder().await;
+    let (holder, term) = (shop.holder().await, shop.term().await);
     // Decisions are under way when it is stopped: a cut and a return are due.
     shop.due_in("pear-0", 0).await;
     source.name_bad(["pear-1", "pear-2"]);
     first.signal(ProcessSignal::Freeze);
     let (_, taken) = shop.other_holder(&holder).await;
-    let cut = || async { in_epoch(&shop, 2).await.iter().any(|write| write.step == Step::Cut) };
+    let cut = || async { in_epoch(&shop, term + 1).await.iter().any(|write| write.step == Step::Cut) };
     eventually("the second cuts", SOON, cut).await;
     source.name_bad(["pear-1", "pear-2", "pear-3"]);
     first.signal(ProcessSignal::Thaw);
@@ -273,13 +274,13 @@ async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_me
     source.name_bad(["pear-0", "pear-1"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0", "pear-1"]).await;
-    let holder = shop.holder().await;
+    let (holder, term) = (shop.holder().await, shop.term().await);
     let (succeeded, said) = shop.release(&["--accept-dark"]).await;
     let ended = Timestamp::now();
     assert!(succeeded, "{said}");
     assert_ne!(shop.holder().await, holder);
     let freed = shop.pod_writes_by("admin").await;
-    let first = freed.iter().find(|write| write.epoch == Some(2)).unwrap().time;
+    let first = freed.iter().find(|write| write.epoch == Some(term + 1)).unwrap().time;
     let writes = shop.writes_by("controller", first).await;
     let writes: Vec<_> = writes.iter().filter(|w| w.code < 300 && w.time < ended).collect();
     assert!(writes.iter().all(|write| write.resource == "events"), "{writes:?}");
@@ -287,7 +288,7 @@ async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_me
     assert!(!leads(&controller).await);
     // It was not stopped, so in the end it acts again.
     shop.cut_are(&["pear-0", "pear-1"]).await;
-    let waited = in_epoch(&shop, 3).await[0].time.duration_since(ended);
+    let waited = in_epoch(&shop, term + 2).await[0].time.duration_since(ended);
     assert!(waited > SignedDuration::from_secs(3), "it acts again {waited:?} after the end");
 }
 
@@ -298,6 +299,7 @@ async fn a_lease_that_release_keeps_lets_no_controller_act_for_so_long_neither_a
     source.name_bad(["pear-0"]);
     shop.govern(long_cuts(&source)).await;
     shop.cut_are(&["pear-0"]).await;
+    let term = shop.term().await;
     let (succeeded, said) = shop.release(&["--accept-dark", "--keep-lease=20s"]).await;
     assert!(succeeded && said.contains("the Lease is kept"), "{said}");
     let kept = shop.lease().await;
@@ -308,6 +310,6 @@ async fn a_lease_that_release_keeps_lets_no_controller_act_for_so_long_neither_a
     let kept = kept.renew_time.unwrap().0;
     let after: Vec<_> =
         shop.pod_writes().await.into_iter().filter(|w| w.accepted() && w.time > kept).collect();
-    assert!(after.iter().all(|write| write.epoch == Some(3)), "{after:?}, and {}", controller.log());
+    assert!(after.iter().all(|write| write.epoch == Some(term + 2)), "{after:?}, and {}", controller.log());
     assert!(after[0].time.duration_since(kept) >= SignedDuration::from_secs(20), "{after:?}");
 }

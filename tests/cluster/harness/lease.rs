@@ -35,6 +35,11 @@ impl Shop {
         self.leases().get_opt(NAME).await.unwrap().and_then(|lease| lease.spec).unwrap_or_default()
     }
 
+    /// The number of the term that runs.
+    pub async fn term(&self) -> u64 {
+        u64::try_from(self.lease().await.lease_transitions.unwrap()).unwrap()
+    }
+
     /// Whoever holds it; empty where nobody does.
     pub async fn holder(&self) -> String {
         self.lease().await.holder_identity.unwrap_or_default()
