@@ -30,6 +30,12 @@ lint: ## Format and lints
 test: ## Everything: unit, property and cluster tests, each level counted
 	tests/run
 
+.PHONY: test-compat
+test-compat: build ## Chart, controller and plugin on the oldest Kubernetes that is supported, 1.33 (not in CI)
+	KUBERVISOR_TEST_KUBERNETES=1.33 $(BIN)/localcluster tools
+	KUBERVISOR_TEST_KUBERNETES=1.33 $(CARGO) test $(WORKSPACE) --no-fail-fast \
+	  --test chart --test control_plane --test cluster --test kubectl -- --test-threads=6
+
 .PHONY: sim
 sim: ## The controller on simulated clusters: SEEDS=n hunts (default 1000), SEED=n plays one and prints it
 	SEEDS=$(or $(SEEDS),1000) $(CARGO) test $(WORKSPACE) --quiet --test simulation every_seed -- --nocapture

@@ -126,7 +126,7 @@ fn write_module(tool: Tool) -> anyhow::Result<tempfile::TempDir> {
         .prefix("localcluster-build-")
         .tempdir()
         .context("cannot create a folder to build in")?;
-    let module = tool.module();
+    let module = tool.module()?;
     for (name, text) in [("go.mod", module.go_mod), ("go.sum", module.go_sum)] {
         std::fs::write(folder.path().join(name), text)
             .with_context(|| format!("cannot write {name} to build {}", tool.name()))?;

@@ -3,6 +3,9 @@
 //! Looked for in this order: the folder `KUBEBUILDER_ASSETS`; `PATH`, if the program there is of the same minor
 //! version; the cache `${XDG_CACHE_HOME:-~/.cache}/kubervisor/tools/NAME/VERSION-OS-ARCH/NAME`. What is nowhere is
 //! built from its published Go module into the cache, once.
+//!
+//! `KUBERVISOR_TEST_KUBERNETES=1.33` takes the API server and the controller manager of that version, the oldest that is
+//! supported; everything else stays.
 
 mod build;
 
@@ -58,6 +61,7 @@ macro_rules! module {
 
 static ETCD: Module = module!("etcd", "go.etcd.io/etcd/server/v3");
 static KUBERNETES: Module = module!("kubernetes", "k8s.io/kubernetes");
+static KUBERNETES_1_33: Module = module!("kubernetes-1.33", "k8s.io/kubernetes");
 static KWOK: Module = module!("kwok", "sigs.k8s.io/kwok");
 static PROMETHEUS: Module = module!("prometheus", "github.com/prometheus/prometheus");
 static HELM: Module = module!("helm", "helm.sh/helm/v4");
@@ -97,26 +101,22 @@ impl Tool {
     /// The version of its Go module, such as `v1.36.3`.
     ///
     /// # Errors
-    /// When the module's `go.mod` does not require it.
+    /// When the module's `go.mod` does not require it, or another Kubernetes is asked for than there is.
     pub fn version(self) -> anyhow::Result<&'static str> {
-        let module = self.module();
+        let module = self.module()?;
         required_version(module.go_mod, module.requires)
             .with_context(|| format!("the go.mod for {} does not require {}", self.name(), module.requires))
     }
 
-    fn module(self) -> &'static Module {
-        match self {
+    fn module(self) -> anyhow::Result<&'static Module> {
+        Ok(match self {
             Tool::Etcd => &ETCD,
-            Tool::KubeApiserver
-            | Tool::KubeControllerManager
-            | Tool::Kubectl
-            | Tool::Kubelet
-            | Tool::KubeProxy
-            | Tool::KubeScheduler => &KUBERNETES,
+            Tool::KubeApiserver | Tool::KubeControllerManager => control_plane()?,
+            Tool::Kubectl | Tool::Kubelet | Tool::KubeProxy | Tool::KubeScheduler => &KUBERNETES,
             Tool::Kwok => &KWOK,
             Tool::Prometheus => &PROMETHEUS,
             Tool::Helm => &HELM,
-        }
+        })
     }
 
     /// Import path of its main package.
@@ -168,6 +168,19 @@ impl Tool {
         let (major, minor) = first_version(self.version()?).context("a module version without a minor")?;
         // Prometheus 3.15 is published as module v0.315: Go would want /v3 in its import path.
         Ok(if self == Tool::Prometheus && major == 0 { (minor / 100, minor % 100) } else { (major, minor) })
+    }
+}
+
+/// The version of the control plane that the environment asks for.
+fn control_plane() -> anyhow::Result<&'static Module> {
+    match std::env::var("KUBERVISOR_TEST_KUBERNETES").unwrap_or_default().as_str() {
+        "" => Ok(&KUBERNETES),
+        "1.33" => Ok(&KUBERNETES_1_33),
+        other => {
+            anyhow::bail!(
+                "KUBERVISOR_TEST_KUBERNETES is {other:?}: leave it unset, or say 1.33, the oldest that is supported"
+            )
+        }
     }
 }
 
@@ -301,6 +314,12 @@ mod tests {
             assert!(tool.minor().is_ok(), "{tool:?}");
         }
         assert_eq!(Tool::Prometheus.minor().unwrap().0, 3);
+    }
+
+    #[test]
+    fn the_oldest_version_is_the_one_that_is_asked_for_by_its_minor() {
+        let version = required_version(KUBERNETES_1_33.go_mod, KUBERNETES_1_33.requires);
+        assert_eq!(version.and_then(first_version), Some((1, 33)));
     }
 
     #[test]

@@ -147,6 +147,8 @@ async fn a_breaker_in_dry_run_has_its_word_beside_those_that_act() {
     let mut tried = custom_breaker("tried", &source);
     tried["mode"] = json!("DryRun");
     shop.govern(json!({"breakers": [discrete_breaker("errors", &source), tried]})).await;
+    let path = format!("{}/pears/pear-3", shop.namespace);
+    eventually("it has an owner", SOON, || async { ask(&controller, &path).await.0 == 200 }).await;
     let answer = "pear-3 serves: no breaker finds anything wrong with it; breaker tried, in dry run, would have cut it";
     let told = || async {
         let said = text(&of_pod(&shop, &controller, "pear-3").await, "answer").to_owned();

@@ -91,7 +91,7 @@ async fn uninstalled_in_mid_incident_it_leaves_no_pod_out_no_key_and_nothing_of_
     // So does one that is born later, without any label.
     shop.bare_pod_labelled("later", &json!({"app": "pears"})).await;
     shop.serves(7).await;
-    eventually("nothing of it is left", SOON, || async { chart.left().is_empty() }).await;
+    eventually("nothing of it is left", SOON, || async { chart.left().await.is_empty() }).await;
     shop.resources().get("pears").await.unwrap();
     // The controller still runs, with a token of nobody; no kubelet has ended it.
     let writes = shop.pod_writes_by(&chart.user).await;
@@ -200,13 +200,13 @@ async fn an_uninstall_whose_release_fails_says_why_and_takes_nothing_away() {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "odd"},
         "spec": {"selector": {"app": "pears", "kubervisor/traffic": "odd"}, "ports": [{"port": 80}]},
     }));
-    let before = chart.left();
+    let before = chart.left().await;
     let (output, (released, said)) = tokio::join!(chart.helm_uninstall(&[]), chart.play("release"));
     assert!(!released && said.contains(&format!("get no traffic: {}/odd", shop.namespace)), "{said}");
     assert!(!output.status.success());
     println!("helm says: {}", told(&output));
     assert!(told(&output).contains(&format!("{}-release", chart.name())), "{}", told(&output));
-    let now = chart.left();
+    let now = chart.left().await;
     assert!(before.lines().all(|object| now.contains(object)), "{before}\nbecame\n{now}");
     assert!(now.contains(&format!("job.batch/{}-release", chart.name())), "its log is gone: {now}");
     shop.services().delete("odd", &kube::api::DeleteParams::default()).await.unwrap();

@@ -172,12 +172,16 @@ impl<'a> Chart<'a> {
     }
 
     /// What is there of it, as kubectl names it.
-    pub fn left(&self) -> String {
-        let kinds = "deployments,jobs,pods,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,\
-            clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,\
-            mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+    pub async fn left(&self) -> String {
+        let mut kinds =
+            "deployments,jobs,pods,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,\
+            clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
+                .to_owned();
+        if self.shop.labels_at_birth().await {
+            kinds += ",mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+        }
         let labels = format!("app.kubernetes.io/instance={}", self.name());
-        let words = ["get", kinds, "--all-namespaces", "--selector", &labels, "--output=name"];
+        let words = ["get", &kinds, "--all-namespaces", "--selector", &labels, "--output=name"];
         let output = self.shop.cluster.kubectl("admin", &words, None).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()

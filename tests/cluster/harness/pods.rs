@@ -73,6 +73,12 @@ impl Shop {
         self.pods_api().create(&PostParams::default(), &pod).await.unwrap();
     }
 
+    /// Whether the API server can give a new pod its label by a policy: since 1.36.
+    pub async fn labels_at_birth(&self) -> bool {
+        let served = self.client.list_api_group_resources("admissionregistration.k8s.io/v1").await.unwrap();
+        served.resources.iter().any(|resource| resource.name == "mutatingadmissionpolicies")
+    }
+
     /// Deletes a pod without grace: it is gone when this returns.
     pub async fn delete_pod(&self, name: &str) {
         self.pods_api().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
