@@ -137,9 +137,7 @@ async fn a_kind_that_is_not_served_frees_nobody_and_one_that_is_served_and_empty
     shop.bare_pods(2).await;
     delete_crd(&shop.client).await;
     cut_for_a_resource_that_is_gone(&shop).await;
-    let mut args = shop.controller();
-    args.args.push("--register-crds=false".into());
-    let controller = Controller::start(&args).await;
+    let controller = Controller::start(&shop.controller()).await;
     let asked = || async { controller.log().matches("resource=\"kubervisorservices\"").count() >= 4 };
     eventually("it has asked for a list again and again", SOON, asked).await;
     stays_cut(&shop).await;

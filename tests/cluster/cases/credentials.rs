@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{any, header};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::harness::rights::documented_rules;
+use crate::harness::rights::{NAME, documented_rules};
 use crate::harness::{Controller, SOON, Shop, breaker, custom_breaker, eventually};
 
 /// A Prometheus that answers only to this token, and then that the first of these pods has errors only.
@@ -46,7 +46,7 @@ fn bind(shop: &Shop) {
     let api = "rbac.authorization.k8s.io/v1";
     let rule =
         json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["prom"], "verbs": ["get"]});
-    let subject = json!({"kind": "ServiceAccount", "name": "kubervisor", "namespace": shop.namespace});
+    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": shop.namespace});
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "prom"});
     shop.apply(&json!({"apiVersion": api, "kind": "Role", "metadata": {"name": "prom"}, "rules": [rule]}));
     shop.apply(&json!({

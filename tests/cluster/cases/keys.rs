@@ -47,7 +47,7 @@ async fn managed_adds_the_key_behind_every_label_and_takes_it_out_before_any_ret
     shop.govern(managed(&source, &json!({}))).await;
     shop.key_is(true).await;
     assert_eq!(shop.key_owner().await, shop.resources().get("pears").await.unwrap().metadata.uid);
-    let steps = shop.key_steps("controller").await;
+    let steps = shop.key_steps(shop.controller_user()).await;
     assert_eq!(steps, [vec![KeyStep::Yes; 4], vec![KeyStep::Add]].concat());
     shop.becomes("Activated", "True").await;
     shop.state_is("Running").await;
@@ -55,11 +55,11 @@ async fn managed_adds_the_key_behind_every_label_and_takes_it_out_before_any_ret
     source.name_bad(["pear-1"]);
     shop.cut_are(&["pear-1"]).await;
     for off in [json!({"mode": "Disabled"}), json!({"selectorManagement": "Manual"})] {
-        let before = shop.key_steps("controller").await.len();
+        let before = shop.key_steps(shop.controller_user()).await.len();
         shop.govern(managed(&source, &off)).await;
         shop.key_is(false).await;
         shop.cut_are(&[]).await;
-        assert_eq!(shop.key_steps("controller").await[before..], [KeyStep::Take, KeyStep::Yes]);
+        assert_eq!(shop.key_steps(shop.controller_user()).await[before..], [KeyStep::Take, KeyStep::Yes]);
         shop.serves(4).await;
         shop.govern(managed(&source, &json!({}))).await;
         shop.key_is(true).await;
@@ -109,14 +109,14 @@ async fn a_resource_deleted_while_the_controller_was_away_leaves_no_key_and_no_c
     let (observer, start) = observe(&shop, 3).await;
     controller.kill();
     shop.delete_resource().await;
-    let before = shop.key_steps("controller").await.len();
+    let before = shop.key_steps(shop.controller_user()).await.len();
     let _controller = Controller::ready(&shop.controller()).await;
     // The Lease of the one that was killed has to end first.
     eventually("the key is gone", SOON * 2, || async { shop.key_owner().await.is_none() }).await;
     shop.key_is(false).await;
     shop.cut_are(&[]).await;
     shop.serves(4).await;
-    assert_eq!(shop.key_steps("controller").await[before..], [KeyStep::Take, KeyStep::Yes]);
+    assert_eq!(shop.key_steps(shop.controller_user()).await[before..], [KeyStep::Take, KeyStep::Yes]);
     assert_eq!(observer.lowest_since(start), 3);
 }
 
@@ -130,7 +130,7 @@ async fn a_key_that_somebody_removes_twice_is_not_fought_over_until_the_spec_cha
     let (observer, start) = observe(&shop, 3).await;
     shop.applied_by("gitops").await;
     eventually("once is a slip", SOON, || async {
-        shop.key_steps("controller").await.iter().filter(|s| **s == KeyStep::Add).count() == 2
+        shop.key_steps(shop.controller_user()).await.iter().filter(|s| **s == KeyStep::Add).count() == 2
     })
     .await;
     shop.applied_by("gitops").await;

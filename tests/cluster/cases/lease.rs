@@ -99,7 +99,7 @@ async fn after_a_sigkill_the_other_returns_pods_when_the_lease_expires_and_cuts_
     source.name_bad(["pear-1"]);
     shop.other_holder(&holder).await;
     shop.cut_are(&["pear-1"]).await;
-    let takeover = Takeover::of(&shop, &account.user, "controller").await;
+    let takeover = Takeover::of(&shop, &account.user, shop.controller_user()).await;
     let writes = in_epoch(&shop, term + 1).await;
     let back = writes.iter().find(is(Step::Restore)).unwrap().time;
     let cut = writes.iter().find(is(Step::Cut)).unwrap().time;
@@ -129,7 +129,7 @@ fn takes_over_in_time(takeover: &Takeover) {
 /// Who waited has read everything before: of what it follows only the pods that are out are read again, before a cut.
 async fn was_warm(shop: &Shop, taken: Timestamp, back: Timestamp, cut: Timestamp) {
     let followed = ["pods", "services", "kubervisorservices", "poddisruptionbudgets"];
-    let calls = shop.calls_by("controller").await;
+    let calls = shop.calls_by(shop.controller_user()).await;
     let reads = |call: &&localcluster::AuditRecord| {
         let anew = call.verb == "list" || call.uri.contains("sendInitialEvents=true");
         anew && followed.contains(&call.resource.as_str()) && call.time > taken && call.time < cut
@@ -155,7 +155,7 @@ async fn a_clean_end_hands_over_at_once() {
     assert!(first.ended().await);
     shop.other_holder(&holder).await;
     shop.cut_are(&["pear-0", "pear-1", "pear-2"]).await;
-    let takeover = Takeover::of(&shop, &account.user, "controller").await;
+    let takeover = Takeover::of(&shop, &account.user, shop.controller_user()).await;
     println!("given up; taken over after {:.3?} and {} looks", takeover.after(), takeover.looks.len());
     // The first may have met the write that gave it up.
     assert!(takeover.looks.len() <= 2, "it looked on: {:?}", takeover.looks);
@@ -281,7 +281,7 @@ async fn release_takes_the_lease_from_a_running_controller_which_does_nothing_me
     assert_ne!(shop.holder().await, holder);
     let freed = shop.pod_writes_by("admin").await;
     let first = freed.iter().find(|write| write.epoch == Some(term + 1)).unwrap().time;
-    let writes = shop.writes_by("controller", first).await;
+    let writes = shop.writes_by(shop.controller_user(), first).await;
     let writes: Vec<_> = writes.iter().filter(|w| w.code < 300 && w.time < ended).collect();
     assert!(writes.iter().all(|write| write.resource == "events"), "{writes:?}");
     assert!(shop.labelled("no").await.is_empty());

@@ -39,7 +39,7 @@ async fn fifty_services_in_which_nothing_changes_cause_no_write_for_a_minute() {
         .await;
     let (asked, since) = (source.answers(), Timestamp::now());
     tokio::time::sleep(QUIET).await;
-    let mut writes = shop.writes_by("controller", since).await;
+    let mut writes = shop.writes_by(shop.controller_user(), since).await;
     // One small object for the whole controller, five times in its duration of 15 s.
     let renewals = writes.extract_if(.., |write| write.resource == "leases").count();
     assert!((15..=25).contains(&renewals), "{renewals} renewals of the Lease");
@@ -57,7 +57,7 @@ async fn fifty_services_in_which_nothing_changes_cause_no_write_for_a_minute() {
 
 /// Verb and resource of everything that was asked in the namespace, but for the Lease.
 fn reads(shop: &Shop, since: Timestamp) -> Vec<(String, String)> {
-    let records = shop.cluster.audit().within(&shop.namespace).all_by("controller", since).unwrap();
+    let records = shop.cluster.audit().within(&shop.namespace).all_by(shop.controller_user(), since).unwrap();
     let others = records.into_iter().filter(|record| record.resource != "leases");
     others.map(|record| (record.verb, record.resource)).collect()
 }

@@ -97,9 +97,7 @@ async fn a_deleted_namespace_makes_no_storm_of_errors_and_another_namespace_goes
     let (shop, dying) = (Shop::open("goes-on", 3).await, Shop::open("dying", 3).await);
     let (source, last) =
         (FakeSource::start(&shop.namespace).await, FakeSource::start(&dying.namespace).await);
-    let mut args = shop.controller();
-    args.args.push(format!("--namespace={}", dying.namespace));
-    let controller = Controller::ready(&args).await;
+    let controller = Controller::ready(&shop.controller_here_and_in(&dying).await).await;
     let (bad, cut) = (shop.names().await[0].clone(), dying.names().await[0].clone());
     last.name_bad([cut.as_str()]);
     dying.govern(returning(&last, &json!({"period": 2}))).await;
@@ -114,7 +112,7 @@ async fn a_deleted_namespace_makes_no_storm_of_errors_and_another_namespace_goes
     let log = controller.log();
     let bad_lines = || log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR"));
     assert!(bad_lines().count() <= 5, "{:#?}", bad_lines().collect::<Vec<_>>());
-    let refused = dying.writes_by("controller", Timestamp::UNIX_EPOCH).await;
+    let refused = dying.writes_by(shop.controller_user(), Timestamp::UNIX_EPOCH).await;
     let refused: Vec<_> = refused.iter().filter(|r| r.code >= 300).collect();
     assert!(refused.len() <= 20, "{} refused writes: {refused:#?}", refused.len());
 }
@@ -180,7 +178,7 @@ async fn a_pod_whose_retries_are_used_up_is_evicted_after_the_record_of_it_and_i
     let writes = shop.pod_writes().await;
     let steps: Vec<_> = of(&writes, &bad).into_iter().filter(|w| w.accepted()).map(|w| w.step).collect();
     assert_eq!(steps, [Step::Cut, Step::Restore, Step::Cut, Step::Evict]);
-    let deletions = shop.writes_by("controller", Timestamp::UNIX_EPOCH).await;
+    let deletions = shop.writes_by(shop.controller_user(), Timestamp::UNIX_EPOCH).await;
     assert!(deletions.iter().all(|r| !r.verb.starts_with("delete")), "deleted past the eviction API");
     assert_eq!(shop.status().await["kills"][0]["pod"], json!(bad));
     shop.told("PodEvicted", "after 2 cuts by named").await;

@@ -182,9 +182,7 @@ async fn every_pod_ever_written_was_selected_by_the_service_of_the_resource_that
     }
     unlabelled_of(&shop, "figs-late", "figs").await;
     unlabelled_of(&shop, "nuts-late", "nuts").await;
-    let mut args = shop.controller();
-    args.args.push(format!("--namespace={}", next_door.namespace));
-    let _controller = Controller::ready(&args).await;
+    let _controller = Controller::ready(&shop.controller_here_and_in(&next_door).await).await;
     // Of those that may be cut, one each: all of them would be a storm.
     let spared = |pod: &str| ["pears-1", "pears-2", "plums-1", "plums-2"].contains(&pod);
     source.name_bad(pods.iter().map(String::as_str).filter(|pod| !spared(pod)));
@@ -208,8 +206,8 @@ async fn every_pod_ever_written_was_selected_by_the_service_of_the_resource_that
         }
     };
     assert_eq!(writes.iter().find(strange), None);
-    assert_eq!(next_door.pod_writes().await, []);
-    for record in shop.writes_by("controller", Timestamp::UNIX_EPOCH).await {
+    assert_eq!(next_door.pod_writes_by(shop.controller_user()).await, []);
+    for record in shop.writes_by(shop.controller_user(), Timestamp::UNIX_EPOCH).await {
         let body = record.request_object.unwrap_or_default();
         let by = body["metadata"]["labels"]["kubervisor/name"].as_str().map(str::to_owned);
         assert!(

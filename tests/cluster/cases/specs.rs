@@ -557,9 +557,7 @@ async fn resources_and_pods_of_the_same_names_in_two_namespaces_do_not_meet() {
         (FakeSource::start(&here.namespace).await, FakeSource::start(&there.namespace).await);
     let names = here.bare_pods(3).await;
     there.bare_pods(3).await;
-    let mut args = here.controller();
-    args.args.push(format!("--namespace={}", there.namespace));
-    let controller = Controller::ready(&args).await;
+    let controller = Controller::ready(&here.controller_here_and_in(&there).await).await;
     source.name_bad([names[1].as_str()]);
     // Two namespaces in one answer: rows name theirs.
     quiet.errors_of(names.iter().map(String::as_str), &[]);
@@ -573,5 +571,5 @@ async fn resources_and_pods_of_the_same_names_in_two_namespaces_do_not_meet() {
     let kept = || async { here.labelled("no").await == names[1..2] };
     // Longer than the janitor's period.
     throughout("the cut of this one stays", Duration::from_secs(7), kept).await;
-    assert_eq!(there.pod_writes().await, []);
+    assert_eq!(there.pod_writes_by(here.controller_user()).await, []);
 }

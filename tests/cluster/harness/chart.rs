@@ -63,7 +63,7 @@ fn keep_leases_watched(cluster: &Cluster) {
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("charts/kubervisor")
 }
 
@@ -196,10 +196,7 @@ impl<'a> Chart<'a> {
         let api: Api<Deployment> = Api::namespaced(self.shop.client.clone(), namespace);
         let pod = api.get(&release(self.shop)).await.unwrap().spec.unwrap().template.spec.unwrap();
         let words = pod.containers[0].args.clone().unwrap();
-        assert_eq!(words[0], "run");
-        // Two controllers on this machine cannot share a port, and their log is read by people here.
-        let ours = |word: &&String| !word.starts_with("--http-addr") && !word.starts_with("--log-format");
-        ControllerArgs { kubeconfig, args: words[1..].iter().filter(ours).cloned().collect() }
+        ControllerArgs { kubeconfig, args: ControllerArgs::ours(&words) }
     }
 
     /// Somebody with the token of the ServiceAccount.
@@ -220,8 +217,7 @@ impl<'a> Chart<'a> {
             self.shop.cluster,
             &["get", "manifest", &release(self.shop), "--namespace", &self.shop.namespace],
         );
-        let documents = serde_yaml_ng::Deserializer::from_str(&text);
-        documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+        objects(&text)
     }
 
     /// The rights of every role that is bound to its ServiceAccount.
@@ -237,6 +233,12 @@ impl<'a> Chart<'a> {
     pub async fn used(&self) -> BTreeSet<Right> {
         used(self.shop.cluster, &self.user).await
     }
+}
+
+/// What helm has rendered.
+pub fn objects(text: &str) -> Vec<Value> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text);
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
 }
 
 /// What this user has asked for, but what he may do, which everybody may ask.

@@ -14,6 +14,16 @@ pub struct ControllerArgs {
     pub args: Vec<String>,
 }
 
+impl ControllerArgs {
+    /// Of the words of a Deployment those that are good for a test: two controllers on this machine cannot share a port, and
+    /// their log is read by people here.
+    pub fn ours(words: &[String]) -> Vec<String> {
+        assert_eq!(words[0], "run");
+        let ours = |word: &&String| !word.starts_with("--http-addr") && !word.starts_with("--log-format");
+        words[1..].iter().filter(ours).cloned().collect()
+    }
+}
+
 /// A running controller; killed when dropped.
 pub struct Controller {
     process: Process,

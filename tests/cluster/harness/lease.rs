@@ -20,6 +20,7 @@ const NAME: &str = "kubervisor";
 impl ControllerArgs {
     /// With a Lease of [`BRIEF`] duration.
     pub fn brief(mut self) -> Self {
+        self.args.retain(|arg| !arg.starts_with("--lease-duration"));
         self.args.push(format!("--lease-duration={}s", BRIEF.as_secs()));
         self
     }

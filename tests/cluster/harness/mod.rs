@@ -3,6 +3,7 @@
 pub mod chart;
 mod controller;
 mod fake_source;
+mod installed;
 pub mod keys;
 mod lease;
 mod marks;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::controller::ControllerArgs;
 use super::{SOON, Shop, eventually};
 
-/// Of every account and of its roles.
-const NAME: &str = "kubervisor";
+/// Of every account and of its roles; not that of the chart's.
+pub const NAME: &str = "account";
 
 /// Somebody with a token and, at first, no right.
 pub struct Account {

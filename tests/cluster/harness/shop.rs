@@ -1,7 +1,6 @@
 //! A namespace of its own with a Deployment behind a Service, and a KubervisorService over it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,7 +12,7 @@ use kubervisor::api::{KubervisorService, crd};
 use localcluster::{Cluster, KWOK_NODE};
 use serde_json::{Value, json};
 
-use super::controller::ControllerArgs;
+use super::installed::Installed;
 use super::{Observer, SOON, eventually};
 
 /// The Service, the Deployment and the KubervisorService all have this name.
@@ -24,6 +23,7 @@ pub struct Shop {
     pub cluster: &'static Cluster,
     pub client: Client,
     pub namespace: String,
+    pub(super) installed: Installed,
 }
 
 impl Shop {
@@ -36,9 +36,9 @@ impl Shop {
     pub async fn open_in(cluster: &'static Cluster, prefix: &str, replicas: usize) -> Self {
         let client = cluster.client("admin").unwrap();
         serve_crd(&client).await;
-        grant(cluster);
         let namespace = cluster.new_namespace(&client, prefix).await.unwrap();
-        let shop = Self { cluster, client, namespace };
+        let installed = Installed::here(cluster, &client, &namespace).await;
+        let shop = Self { cluster, client, namespace, installed };
         shop.create_service(&json!({"app": NAME, "kubervisor/traffic": "yes"})).await;
         shop.create_deployment(replicas).await;
         shop.serves(replicas).await;
@@ -108,29 +108,6 @@ impl Shop {
 
     pub fn observer(&self) -> Observer {
         Observer::start(self.client.clone(), &self.namespace, NAME)
-    }
-
-    /// Arguments that start the controller for this namespace as the user `controller`, with every right.
-    pub fn controller(&self) -> ControllerArgs {
-        self.controller_at(None)
-    }
-
-    /// The same behind a fault proxy.
-    pub fn controller_at(&self, server: Option<&str>) -> ControllerArgs {
-        ControllerArgs {
-            kubeconfig: self.kubeconfig(server),
-            args: vec![
-                format!("--namespace={}", self.namespace),
-                // Every test has controllers of its own.
-                format!("--lease-namespace={}", self.namespace),
-                // Most tests look at what one small service may do by itself.
-                "--max-cuts-per-minute=1000".to_owned(),
-            ],
-        }
-    }
-
-    fn kubeconfig(&self, server: Option<&str>) -> PathBuf {
-        self.cluster.kubeconfig("controller", server).unwrap()
     }
 
     /// Creates or replaces the KubervisorService's spec; `service` is filled in.
@@ -264,16 +241,6 @@ impl Shop {
         };
         list.items.into_iter().map(text).collect()
     }
-}
-
-/// The rights that the documentation asks for, and no more, for the user `controller`.
-fn grant(cluster: &Cluster) {
-    let rights =
-        include_str!("../../../demo/manifests/rights.yaml").replace("name: kubervisor", "name: controller");
-    // By the server: two tests at once would both find nothing and both create.
-    let words = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let applied = cluster.kubectl("admin", &words, Some(&rights)).unwrap();
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
 }
 
 /// Registers the definition once; the controller under test may do it again.

@@ -71,9 +71,9 @@ fn step(meta: &Value) -> Step {
 }
 
 impl Shop {
-    /// Every write to a pod of this namespace by the user `controller`, in the order of arrival.
+    /// Every write to a pod of this namespace by its controllers, in the order of arrival.
     pub async fn pod_writes(&self) -> Vec<PodWrite> {
-        self.pod_writes_by("controller").await
+        self.pod_writes_by(self.controller_user()).await
     }
 
     /// The same by another user.
