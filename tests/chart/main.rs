@@ -6,6 +6,7 @@
 #[path = "../generated/mod.rs"]
 mod generated;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -104,9 +105,52 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),
         ("maxCutsPerMinute=some", "/maxCutsPerMinute"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
+        ("serviceAccount.name=a' || 'b", "/serviceAccount/name"),
+        ("fullnameOverride=Kube_Visor", "/fullnameOverride"),
+        ("prometheus.url=http://p:9090 #", "/prometheus/url"),
+        // The program would take what is behind a comma for another header.
+        (r"prometheus.headers.X-Scope-OrgID=shop\,meadow", "/prometheus/headers/X-Scope-OrgID"),
+        // The fence compares with the Lease of the release, and would refuse every write of whoever holds another or none.
+        ("extraArgs={--leader-elect=false}", "/extraArgs/0"),
+        ("extraArgs={--lease-name,mine}", "/extraArgs/0"),
+        ("extraEnv[0].name=KUBERVISOR_LEADER_ELECT", "/extraEnv/0"),
     ] {
         let refused = rendered(&[&format!("--set={value}")]).unwrap_err();
         assert!(refused.contains(named), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn a_value_with_signs_of_yaml_reaches_the_program_as_it_is() {
+    let values =
+        ["--set=prometheus.headers.X-Team=shop: meadow #1", "--set=prometheus.url=http://p:9090/a#b"];
+    let args =
+        one(&objects(&rendered(&values).unwrap()), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+            ["args"]
+            .clone();
+    for word in ["--prometheus-header=X-Team=shop: meadow #1", "--prometheus-url=http://p:9090/a#b"] {
+        assert!(args.as_array().unwrap().contains(&word.into()), "{args}");
+    }
+}
+
+/// Who applies what `helm template` gives is not told that another release has an object: it is changed in silence.
+#[test]
+fn releases_of_one_name_in_two_namespaces_share_nothing_but_the_definition() {
+    for scope in ["--set=replicas=2", "--set=scope.namespaces={shop}"] {
+        let of = |namespace: &str| {
+            let place = format!("--namespace={namespace}");
+            let all = objects(&rendered(&["--set=crds.install=false", &place, scope]).unwrap());
+            let key = |object: &Value| {
+                let meta = &object["metadata"];
+                format!("{} {}/{}", object["kind"], meta["namespace"], meta["name"])
+            };
+            // There two releases may not meet.
+            let outside = |key: &String| !key.contains("\"shop\"/");
+            all.iter().filter(|object| object.is_object()).map(key).filter(outside).collect::<BTreeSet<_>>()
+        };
+        let (one, other) = (of("one"), of("other"));
+        assert!(one.len() > 10, "{one:?}");
+        assert_eq!(one.intersection(&other).collect::<Vec<_>>(), Vec::<&String>::new());
     }
 }
 

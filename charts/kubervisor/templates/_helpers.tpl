@@ -12,6 +12,11 @@
 {{- end -}}
 {{- end }}
 
+{{- /* Of what lies outside the release's namespace: releases of one name in two namespaces do not take it from each other. */ -}}
+{{- define "kubervisor.outside" -}}
+{{ include "kubervisor.fullname" . }}.{{ .Release.Namespace }}
+{{- end }}
+
 {{- define "kubervisor.selector" -}}
 app.kubernetes.io/name: {{ include "kubervisor.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -52,7 +52,7 @@ fn rights(cluster: &Cluster, namespace: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The names of two shops meet where both have an object: there each has its own.
+/// Two shops may give rights in one namespace: there each has its own.
 fn renamed(mut object: Value, name: &str) -> Value {
     object["metadata"]["name"] = json!(name);
     if object["roleRef"].is_object() {
@@ -77,12 +77,7 @@ async fn apply(client: &Client, object: &Value) {
 impl Installed {
     /// For the controllers of this namespace; its rights hold when this returns.
     pub async fn here(cluster: &Cluster, client: &Client, namespace: &str) -> Self {
-        let objects = rights(cluster, namespace).into_iter().map(|object| {
-            let shared = object["metadata"]["namespace"] != namespace;
-            let name = format!("{}-{namespace}", object["metadata"]["name"].as_str().unwrap());
-            if shared { renamed(object, &name) } else { object }
-        });
-        let objects: Vec<_> = objects.collect();
+        let objects = rights(cluster, namespace);
         assert_eq!(objects.len(), 7, "one account, three roles, three bindings");
         join_all(objects.iter().map(|object| apply(client, object))).await;
         let token = cluster.service_account_token(namespace, NAME).await.unwrap();
