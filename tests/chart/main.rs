@@ -100,6 +100,10 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("image.digest=sha256:12", "/image/digest"),
         ("lease.duration=15", "/lease/duration"),
         ("hooks.release.keepLease=soon", "/hooks/release/keepLease"),
+        // The program takes 3s to 10m: the controller would not start, and nothing could be uninstalled.
+        ("lease.duration=2s", "/lease/duration"),
+        ("hooks.release.keepLease=1h", "/hooks/release/keepLease"),
+        ("hooks.release.keepLease=11m", "/hooks/release/keepLease"),
         ("scope.namespaces={Shop}", "/scope/namespaces/0"),
         ("scope.namespace=shop", "'namespace' not allowed"),
         ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),
