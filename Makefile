@@ -11,7 +11,7 @@ WORKSPACE := --workspace --locked
 
 .PHONY: help
 help: ## What can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## All programs, into target/debug
@@ -60,6 +60,23 @@ tools: build ## The control plane's programs (CI=true: a real node's too); built
 .PHONY: demo
 demo: build ## Watch it work: a control plane, a shop, five incidents (KEEP=1 leaves it running)
 	$(BIN)/demo
+
+.PHONY: e2e
+e2e: build ## The chart on a real node: pods, kube-proxy, clients, incidents (root and Linux; 6 minutes after builds)
+	$(BIN)/e2e --seconds $(BIN)/e2e-seconds.txt
+
+# Name and tag of the image.
+IMAGE ?= kubervisor:$(shell awk -F '"' '/^version = / {print $$2; exit}' Cargo.toml)
+
+.PHONY: image
+image: ## The controller's image (IMAGE=name:tag, BASE= and BUILDER= other bases, WITH= docker, podman or buildah)
+	@with="$(WITH)"; for tool in docker podman buildah; do \
+	  if test -z "$$with" && "$$tool" info > /dev/null 2>&1; then with="$$tool"; fi; \
+	done; \
+	test -n "$$with" || { echo "make image needs docker with its daemon, podman or buildah: none of them works here" >&2; exit 1; }; \
+	echo "$$with builds $(IMAGE)"; \
+	"$$with" build --tag "$(IMAGE)" $(if $(BUILDER),--build-arg "BUILDER=$(BUILDER)") $(if $(BASE),--build-arg "BASE=$(BASE)") \
+	  --build-arg "VERSION=$(lastword $(subst :, ,$(IMAGE)))" --build-arg "REVISION=$$(git rev-parse HEAD || echo unknown)" .
 
 .PHONY: readme
 readme: build ## Runs the demo; its promises, some lines and what kubectl kubervisor showed go into README.md

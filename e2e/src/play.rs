@@ -1,0 +1,130 @@
+//! The play: its scenes in order, its promises, and what is said while it goes on.
+
+use std::time::Duration;
+
+use demo::promises::Promise;
+use demo::words::seconds;
+use jiff::Timestamp;
+
+use crate::evidence::{PodWrite, pod_writes};
+use crate::record::{Client, Count, Record};
+use crate::scenes::{absence, incident, release};
+use crate::shared::Shared;
+use crate::stage::{ACCOUNT, NAMESPACE, Stage, see};
+
+/// From the first program that starts to the last promise, builds aside.
+const LIMIT: Duration = Duration::from_secs(720);
+/// For what takes seconds; a machine that does something else takes ten times as long.
+pub const SOON: Duration = Duration::from_secs(90);
+/// For pods that come and go.
+pub const ROLLED: Duration = Duration::from_secs(240);
+/// Answers to new connections, five seconds of them: what a promise "none is bad" looks at.
+const WELL: usize = 500;
+
+/// A play that is on.
+pub struct Play {
+    /// What it is played on.
+    pub stage: Stage,
+    promises: Vec<Promise>,
+    scene: usize,
+}
+
+/// Plays all of it; gives the promises in order.
+///
+/// # Errors
+/// When it cannot go on: a program fails, or the cluster breaks down.
+pub async fn perform(stage: Stage) -> (Play, anyhow::Result<()>) {
+    let mut play = Play { stage, promises: Vec::new(), scene: 0 };
+    let played = play.all().await;
+    (play, played)
+}
+
+impl Play {
+    async fn all(&mut self) -> anyhow::Result<()> {
+        incident::ten_pods_are_green(self).await?;
+        let patient = incident::one_answers_badly(self).await?;
+        incident::it_recovers(self, &patient).await?;
+        let out = absence::the_leader_is_killed(self).await?;
+        absence::nobody_is_there(self, &out).await?;
+        release::upgraded_and_rolled_back(self, &out).await?;
+        release::uninstalled(self, &out).await?;
+        release::rolled_out_after(self).await?;
+        self.total();
+        Ok(())
+    }
+
+    /// The clock and the record.
+    pub const fn shared(&self) -> &Shared {
+        &self.stage.shared
+    }
+
+    /// Since the curtain rose.
+    pub fn now(&self) -> Duration {
+        self.shared().now()
+    }
+
+    /// Begins a scene; gives the time.
+    pub fn scene(&mut self, title: &str) -> Duration {
+        self.scene += 1;
+        self.say(&format!("scene {}", self.scene), title);
+        self.now()
+    }
+
+    /// Shows a line.
+    pub fn say(&self, what: &str, text: &str) {
+        self.shared().tell(what, text);
+    }
+
+    /// Notes a promise and shows it.
+    pub fn promise(&mut self, kept: bool, text: String) {
+        self.say(if kept { "ok" } else { "FAILED" }, &text);
+        self.promises.push(Promise { kept, text });
+    }
+
+    /// All that were made so far.
+    pub fn promises(&self) -> &[Promise] {
+        &self.promises
+    }
+
+    /// Waits until the record shows something; none after the limit.
+    pub async fn see<T>(&self, limit: Duration, look: impl FnMut(&Record) -> Option<T>) -> Option<T> {
+        see(self.shared(), limit, look).await
+    }
+
+    /// What both clients got since then, once those who open connections have asked 500 times.
+    pub async fn watch_clients(&self, from: Duration) -> (Count, Count) {
+        let asked =
+            |record: &Record| (record.count(Client::New, from, Duration::MAX).asked >= WELL).then_some(());
+        self.see(SOON, asked).await;
+        let record = self.shared().record();
+        [Client::New, Client::Kept].map(|client| record.count(client, from, Duration::MAX)).into()
+    }
+
+    /// The controller's writes to the shop's pods since then, as the API server accepted them.
+    ///
+    /// # Errors
+    /// When the audit log cannot be read.
+    pub async fn writes(&self, user: &str, since: Duration) -> anyhow::Result<Vec<PodWrite>> {
+        let since: Timestamp = self.shared().wall(since)?;
+        pod_writes(&self.stage.cluster, NAMESPACE, user, since).await
+    }
+
+    /// Those of the controller.
+    ///
+    /// # Errors
+    /// When the audit log cannot be read.
+    pub async fn controllers_writes(&self, since: Duration) -> anyhow::Result<Vec<PodWrite>> {
+        self.writes(ACCOUNT, since).await
+    }
+
+    fn total(&mut self) {
+        let took = self.now();
+        let (new, kept) = {
+            let record = self.shared().record();
+            let all = |client| record.count(client, Duration::ZERO, Duration::MAX);
+            (all(Client::New), all(Client::Kept))
+        };
+        self.say("clients", &format!("in all: new connections {new}; the kept one {kept}"));
+        self.promise(took <= LIMIT, format!("all of it in {} (within {})", seconds(took), seconds(LIMIT)));
+    }
+}

@@ -1,0 +1,157 @@
+//! The chart is upgraded, rolled back and uninstalled while two pods are cut; then the shop itself is rolled out.
+
+use std::time::Duration;
+
+use demo::words::{after, seconds};
+use serde_json::Value;
+
+use super::absence::{CONTROLLERS, stays_out};
+use crate::play::{Play, ROLLED, SOON};
+use crate::record::{Client, Names, Record};
+use crate::stage::{NAMESPACE, PODS, RELEASE, SERVICE};
+
+/// All that a chart of ours may make.
+const KINDS: &str = "deployments,services,serviceaccounts,configmaps,jobs,pods,roles,rolebindings,clusterroles,\
+    clusterrolebindings,poddisruptionbudgets,networkpolicies,leases,\
+    validatingadmissionpolicies,validatingadmissionpolicybindings,\
+    mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+
+/// A value changes, and changes back: other controllers, the same pods out.
+///
+/// # Errors
+/// When helm fails.
+pub async fn upgraded_and_rolled_back(play: &mut Play, out: &[String; 2]) -> anyhow::Result<()> {
+    let from = play.scene("the chart is upgraded, and rolled back");
+    let mut controllers = play.stage.hands.pods(RELEASE, CONTROLLERS).await?;
+    let chart = play.stage.chart.display().to_string();
+    let waits = ["--namespace", RELEASE, "--wait", "--timeout=4m"];
+    let upgrade = ["upgrade", RELEASE, &chart, "--reuse-values", "--set=log.filter=kubervisor=debug"];
+    let back = ["rollback", RELEASE, "1"];
+    for (what, command) in [("upgraded", &upgrade[..]), ("rolled back", &back[..])] {
+        let began = play.now();
+        play.stage.hands.helm(&[command, &waits[..]].concat()).await?;
+        let now = play.stage.hands.pods(RELEASE, CONTROLLERS).await?;
+        let new: Names = now.difference(&controllers).cloned().collect();
+        let led = |record: &Record| {
+            let holder = record.holds()?;
+            new.iter().any(|pod| holder.starts_with(pod.as_str())).then_some(())
+        };
+        let led = play.see(SOON, led).await.is_some();
+        play.promise(
+            new.len() == 2 && led,
+            format!(
+                "{what} in {}: {} new controllers, one of them leads",
+                seconds(play.now() - began),
+                new.len()
+            ),
+        );
+        controllers = now;
+    }
+    let (new, kept) = play.watch_clients(from).await;
+    let mut writes = play.controllers_writes(from).await?;
+    writes.extend(play.writes(localcluster::ADMIN, from).await?);
+    play.promise(
+        writes.is_empty(),
+        format!(
+            "by the audit log: {} writes to the shop's pods meanwhile, by helm or by the controllers",
+            writes.len()
+        ),
+    );
+    let [first, second] = out;
+    stays_out(play, &[first, second], from, "through both").await;
+    play.promise(
+        new.is_clean() && kept.is_clean(),
+        format!("through both: new connections {new}; the kept one {kept}"),
+    );
+    Ok(())
+}
+
+/// `helm uninstall` in the incident: all pods serve, and nothing of the chart is left but the kind.
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn uninstalled(play: &mut Play, out: &[String; 2]) -> anyhow::Result<()> {
+    let from = play.scene("the chart is uninstalled while two pods are cut");
+    let uninstalled = play
+        .stage
+        .hands
+        .helm(&["uninstall", RELEASE, "--namespace", RELEASE, "--wait", "--timeout=5m"])
+        .await;
+    let done = play.now();
+    if let Err(error) = &uninstalled {
+        play.say("helm", &format!("{error:#}"));
+    }
+    let all = |record: &Record| out.iter().map(|pod| record.came(pod, from)).collect::<Option<Vec<_>>>();
+    let back = play.see(SOON, all).await.and_then(|back| back.into_iter().max());
+    let since = play.now();
+    play.watch_clients(since).await;
+    let (serving, again) = {
+        let record = play.shared().record();
+        (record.serves().len(), out.iter().filter(|pod| record.left(pod, since).is_some()).count())
+    };
+    play.promise(
+        uninstalled.is_ok() && back.is_some() && serving == PODS && again == 0,
+        format!(
+            "uninstalled in {}; the two that are ill serve too {} (since the command), {serving} of {PODS} do, and {again} \
+             were cut again",
+            seconds(done - from),
+            after(back.map(|back| back - from))
+        ),
+    );
+    let hands = &play.stage.hands;
+    let service = hands.kubectl(&["-n", NAMESPACE, "get", "service", SERVICE, "-o", "json"]).await?;
+    let selector = serde_json::from_str::<Value>(&service)?["spec"]["selector"].take();
+    let dark = hands.pods(NAMESPACE, "kubervisor/traffic,kubervisor/traffic!=yes").await?.len();
+    play.promise(
+        selector.get("kubervisor/traffic").is_none() && dark == 0,
+        format!("the Service selects by {selector}; {dark} pods are labelled as out"),
+    );
+    let hands = &play.stage.hands;
+    let ours = format!("--selector=app.kubernetes.io/instance={RELEASE}");
+    let left = hands.kubectl(&["get", KINDS, "--all-namespaces", &ours, "--output=name"]).await?;
+    let left: Vec<_> = left.lines().collect();
+    let kept = hands.kubectl(&["-n", NAMESPACE, "get", "kvs", SERVICE, "--output=name"]).await;
+    play.promise(
+        left.is_empty() && kept.is_ok(),
+        format!("of the chart {} objects are left {left:?}, but for the kind and its objects", left.len()),
+    );
+    Ok(())
+}
+
+/// After Kubervisor: a rollout, whose pods nobody labels.
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn rolled_out_after(play: &mut Play) -> anyhow::Result<()> {
+    let from = play.scene("the shop is rolled out anew, without Kubervisor");
+    let before = play.stage.hands.pods(NAMESPACE, "app=checkout").await?;
+    play.stage.hands.kubectl(&["-n", NAMESPACE, "rollout", "restart", "deployment", SERVICE]).await?;
+    let all_new = |record: &Record| {
+        let serves = record.serves();
+        (serves.len() == PODS && serves.is_disjoint(&before)).then_some(())
+    };
+    let rolled = play.see(ROLLED, all_new).await;
+    let serves = play.now();
+    // The last of the old ones are let go of.
+    let since =
+        play.see(SOON, |record| record.clean_since(Client::New, serves, Duration::from_secs(3))).await;
+    let (new, kept) = play.watch_clients(since.unwrap_or(serves)).await;
+    let (by, meanwhile, opened) = {
+        let record = play.shared().record();
+        let by = record.answerers(Client::New, since.unwrap_or(serves), Duration::MAX).len();
+        (by, record.count(Client::New, from, serves), record.times_opened(from, Duration::MAX))
+    };
+    play.promise(
+        rolled.is_some() && new.is_clean() && by == PODS,
+        format!(
+            "{PODS} new pods serve {}: new connections {new}, by {by} pods; the kept one {kept}, opened anew {opened} \
+             times",
+            after(rolled.map(|()| serves - from))
+        ),
+    );
+    play.promise(
+        meanwhile.failed == 0,
+        format!("meanwhile: new connections {meanwhile} (bad ones are of the two that were ill)"),
+    );
+    Ok(())
+}
