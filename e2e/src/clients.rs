@@ -27,7 +27,7 @@ async fn in_new_connections(shop: SocketAddr, shared: Shared) {
     let mut beats = interval(NEW_EACH);
     // After a stall nobody comes twice as often: the rate is a bound.
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    // At most 400 are on their way: a hundred a second, each for two times two seconds at the longest.
+    // At most 1,000 are on their way: a hundred a second, each for two times five seconds at the longest.
     let mut on_their_way = JoinSet::new();
     loop {
         beats.tick().await;

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// To connect, and again to be answered. On one machine both take a millisecond.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// To connect, and again to be answered. On one machine both take a millisecond, and seconds where it does much else.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An open connection; closed when dropped.
 pub struct Connection {
@@ -44,7 +44,7 @@ impl Connection {
     /// Opens one.
     ///
     /// # Errors
-    /// When nobody answers there within two seconds.
+    /// When nobody answers there within five seconds.
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await;
         let stream = stream.map_err(anyhow::Error::from).and_then(|stream| Ok(stream?));
@@ -63,7 +63,7 @@ impl Connection {
     /// Asks for a path.
     ///
     /// # Errors
-    /// When no whole answer comes within two seconds.
+    /// When no whole answer comes within five seconds.
     pub async fn get(&mut self, path: &str) -> Result<Reply, Lost> {
         self.ask(Method::GET, path, String::new()).await
     }
@@ -71,7 +71,7 @@ impl Connection {
     /// Sends JSON to a path.
     ///
     /// # Errors
-    /// When no whole answer comes within two seconds.
+    /// When no whole answer comes within five seconds.
     pub async fn post(&mut self, path: &str, body: String) -> Result<Reply, Lost> {
         self.ask(Method::POST, path, body).await
     }
