@@ -147,15 +147,17 @@ impl Record {
         faults.min_by_key(|answer| answer.at)
     }
 
-    /// When a client's last request before a time that did not end well was sent.
-    pub fn last_fault(&self, by: Client, from: Duration, until: Duration) -> Option<Duration> {
-        let faults = self.of(by, from).filter(|answer| answer.at < until && !answer.is_good());
-        faults.map(|answer| answer.at).max()
-    }
-
-    /// From when on a client's requests ended well without a break for so long, with a request at its end.
-    pub fn clean_since(&self, by: Client, from: Duration, long: Duration) -> Option<Duration> {
-        let mut times: Vec<_> = self.of(by, from).map(|answer| (answer.at, answer.is_good())).collect();
+    /// From when on a client's requests ended well without a break for so long, with a request at its end, and none of
+    /// them with this pod.
+    pub fn clean_since(
+        &self,
+        by: Client,
+        without: Option<&str>,
+        from: Duration,
+        long: Duration,
+    ) -> Option<Duration> {
+        let is_clean = |answer: &Answer| answer.is_good() && (without.is_none() || answer.pod() != without);
+        let mut times: Vec<_> = self.of(by, from).map(|answer| (answer.at, is_clean(answer))).collect();
         times.sort_unstable();
         let mut since = None;
         for (at, good) in times {
@@ -282,15 +284,19 @@ mod tests {
     fn faults_have_a_first_and_a_last_one_and_an_end() {
         let record = record();
         assert_eq!(record.first_fault(secs(3)).map(|answer| answer.at), Some(secs(10)));
-        assert_eq!(record.last_fault(Client::New, secs(3), secs(99)), Some(secs(15)));
-        assert_eq!(record.clean_since(Client::New, secs(12), secs(5)), Some(secs(16)));
-        assert_eq!(record.clean_since(Client::New, secs(3), secs(5)), Some(secs(3)));
+        assert_eq!(record.clean_since(Client::New, None, secs(12), secs(5)), Some(secs(16)));
+        assert_eq!(record.clean_since(Client::New, None, secs(3), secs(5)), Some(secs(3)));
         assert_eq!(
-            record.clean_since(Client::New, secs(12), secs(14)),
+            record.clean_since(Client::New, None, secs(12), secs(14)),
             None,
             "nobody has asked for so long since"
         );
-        assert_eq!(record.clean_since(Client::Kept, secs(0), secs(1)), None);
+        assert_eq!(
+            record.clean_since(Client::New, Some("blue"), secs(16), secs(5)),
+            None,
+            "it still answers"
+        );
+        assert_eq!(record.clean_since(Client::Kept, None, secs(0), secs(1)), None);
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub async fn rolled_out_after(play: &mut Play) -> anyhow::Result<()> {
     let serves = play.now();
     // The last of the old ones are let go of.
     let since =
-        play.see(SOON, |record| record.clean_since(Client::New, serves, Duration::from_secs(3))).await;
+        play.see(SOON, |record| record.clean_since(Client::New, None, serves, Duration::from_secs(3))).await;
     let (new, kept) = play.watch_clients(since.unwrap_or(serves)).await;
     let (by, meanwhile, opened) = {
         let record = play.shared().record();
@@ -144,8 +144,7 @@ pub async fn rolled_out_after(play: &mut Play) -> anyhow::Result<()> {
     play.promise(
         rolled.is_some() && new.is_clean() && by == PODS,
         format!(
-            "{PODS} new pods serve {}: new connections {new}, by {by} pods; the kept one {kept}, opened anew {opened} \
-             times",
+            "{PODS} new pods serve {}: new connections {new}, by {by} pods; the kept one {kept}, opened anew: {opened}",
             after(rolled.map(|()| serves - from))
         ),
     );
