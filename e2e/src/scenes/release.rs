@@ -132,13 +132,20 @@ pub async fn rolled_out_after(play: &mut Play) -> anyhow::Result<()> {
     };
     let rolled = play.see(ROLLED, all_new).await;
     let serves = play.now();
-    // The last of the old ones are let go of.
-    let since =
-        play.see(SOON, |record| record.clean_since(Client::New, None, serves, Duration::from_secs(3))).await;
-    let (new, kept) = play.watch_clients(since.unwrap_or(serves)).await;
+    // Not at once: kube-proxy lets go of the last of the old ones a moment later.
+    let alone = |record: &Record| {
+        let since = play.now().checked_sub(Duration::from_secs(3)).filter(|since| *since >= serves)?;
+        record
+            .answerers(Client::New, since, Duration::MAX)
+            .keys()
+            .all(|pod| !before.contains(*pod))
+            .then_some(since)
+    };
+    let since = play.see(SOON, alone).await.unwrap_or(serves);
+    let (new, kept) = play.watch_clients(since).await;
     let (by, meanwhile, opened) = {
         let record = play.shared().record();
-        let by = record.answerers(Client::New, since.unwrap_or(serves), Duration::MAX).len();
+        let by = record.answerers(Client::New, since, Duration::MAX).len();
         (by, record.count(Client::New, from, serves), record.times_opened(from, Duration::MAX))
     };
     play.promise(
