@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 
 /// Label by which a Secret's owner allows sources to use it.
 pub const AUTH_LABEL: &str = "kubervisor.k8s.io/auth";
-/// Annotation with the one host, or host:port, that a Secret may be used towards.
+/// Annotation with the one host, host:port or origin (scheme://host:port) that a Secret may be used towards.
 pub const HOST_ANNOTATION: &str = "kubervisor.k8s.io/host";
 
 /// What is sent along, and whom it trusts.

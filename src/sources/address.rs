@@ -36,7 +36,8 @@ impl fmt::Display for Forbidden {
 impl Error for Forbidden {}
 
 impl Guard {
-    /// Refuses link-local addresses and `refused`; loopback ones as well, unless `allow_loopback`.
+    /// Refuses link-local addresses, clouds' metadata services elsewhere and `refused`; loopback ones as well, unless
+    /// `allow_loopback`.
     pub(super) fn new(allow_loopback: bool, refused: &BTreeSet<IpAddr>) -> Self {
         let refused = refused.iter().copied().map(plain).collect();
         Self(Arc::new(Rules { allow_loopback, refused }))
@@ -45,7 +46,7 @@ impl Guard {
     pub(super) fn check(&self, ip: IpAddr) -> Result<(), Forbidden> {
         let plain = plain(ip);
         let own = is_own(plain) && !self.0.allow_loopback;
-        if own || is_link_local(plain) || self.0.refused.contains(&plain) {
+        if own || is_link_local(plain) || METADATA.contains(&plain) || self.0.refused.contains(&plain) {
             Err(Forbidden(plain))
         } else {
             Ok(())
@@ -96,12 +97,16 @@ fn resolve(guard: Guard, host: String) -> Resolving {
     })
 }
 
-/// The IPv4 address inside an IPv6 one that reaches it: mapped (`::ffff:0:0/96`), compatible (`::/96`) or through
-/// NAT64 (`64:ff9b::/96`).
+/// The IPv4 address inside an IPv6 one that reaches it: mapped (`::ffff:0:0/96`), compatible (`::/96`), through a
+/// translator (`64:ff9b::/96`, `64:ff9b:1::/48`, `::ffff:0:0:0/96`) or by 6to4 (`2002::/16`).
 fn plain(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
+    if let [0x20, 0x02, a, b, c, d, ..] = v6.octets() {
+        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    }
     let embedded = match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => true,
+        [0, 0, 0, 0, 0, 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => true,
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 1, ..] => true,
         [0, 0, 0, 0, 0, 0, _, _] => v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED,
         _ => false,
     };
@@ -116,6 +121,15 @@ fn is_own(ip: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
     }
 }
+
+/// Where clouds have their metadata services beside 169.254.169.254: AWS, Google and Oracle over IPv6, Azure, Alibaba.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+];
 
 /// 169.254/16 and fe80::/10: the metadata services of clouds are there, and no Service ever is.
 fn is_link_local(ip: IpAddr) -> bool {
@@ -137,7 +151,10 @@ mod tests {
 
     #[test]
     fn loopback_is_refused_in_every_spelling_unless_allowed() {
-        for ip in ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::127.0.0.1"] {
+        let usual = ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::127.0.0.1"];
+        let translated =
+            ["64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "::ffff:0:127.0.0.1", "2002:7f00:1::", "2002:7f00:1::7"];
+        for ip in usual.into_iter().chain(translated) {
             assert!(refused(false, ip), "{ip}");
             assert!(!refused(true, ip), "{ip}");
         }
@@ -147,6 +164,15 @@ mod tests {
     fn link_local_is_refused_in_every_spelling_always() {
         let metadata = "64:ff9b::a9fe:a9fe";
         for ip in ["169.254.169.254", "fe80::1", "febf::1", "::ffff:169.254.169.254", metadata] {
+            assert!(refused(false, ip), "{ip}");
+            assert!(refused(true, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn metadata_services_that_are_not_link_local_are_refused_too() {
+        for ip in ["fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "168.63.129.16", "100.100.100.200"]
+        {
             assert!(refused(false, ip), "{ip}");
             assert!(refused(true, ip), "{ip}");
         }

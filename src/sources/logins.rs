@@ -176,7 +176,13 @@ impl Logins {
             return Err(AccessError::NotAllowed(name()));
         }
         let (host, port) = endpoint.host_and_port();
-        let for_it = |wanted: &str| wanted.eq_ignore_ascii_case(host) || wanted == format!("{host}:{port}");
+        // With a scheme it is the whole origin: a token that must not travel in the clear.
+        let for_it = |wanted: &str| {
+            if wanted.contains("://") {
+                return Endpoint::parse(wanted).is_ok_and(|wanted| wanted.origin() == endpoint.origin());
+            }
+            wanted.eq_ignore_ascii_case(host) || wanted == format!("{host}:{port}")
+        };
         if secret.host.as_deref().map(str::trim).is_some_and(for_it) {
             Ok(secret)
         } else {
@@ -230,7 +236,9 @@ impl Logins {
         if let Some(name) = name {
             let (host, port) = endpoint.host_and_port();
             let host = HeaderValue::from_str(&format!("{host}:{port}"));
-            let fits = session.base.set_host(Some(name)).is_ok();
+            // An address would be connected to as it stands, unseen by whoever resolves and refuses names, and with
+            // everything secret along.
+            let fits = session.base.set_host(Some(name)).is_ok() && session.base.domain().is_some();
             let host = host.ok().filter(|_| fits);
             session
                 .headers

@@ -394,3 +394,34 @@ async fn a_name_for_the_certificate_is_no_way_around_the_addresses_that_may_not_
         assert!(matches!(outcome, Err(SourceError::Forbidden(_))), "{url}: {outcome:?}");
     }
 }
+
+/// Whoever may write a spec but not read the Secret has every field of `tls` to try.
+#[tokio::test]
+async fn an_address_for_the_certificates_name_takes_no_token_elsewhere() {
+    let ours = tls_server(false).await;
+    let port = ours.rsplit(':').next().unwrap();
+    for place in ["127.0.0.1", "2130706433", "127.1", "[::ffff:127.0.0.1]", "[::1]"] {
+        let (vault, sources) = vault();
+        vault.put("prom", Ok(Secret { host: Some("prom.test".into()), ..secret(&[("token", "hunter2")]) }));
+        let tls = Tls { server_name: Some(place.into()), insecure: true, ..Tls::default() };
+        let question = question(&format!("https://prom.test:{port}"), Access { tls, ..bearer() });
+        let told = sources.ask(&question, 1).await.unwrap_err().to_string();
+        assert_eq!(told, format!("tls.serverName {place:?} is not a name"));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_for_an_origin_is_sent_by_that_scheme_and_to_that_port_only() {
+    let (server, (vault, sources)) = (good().await, vault());
+    let asked = async |host: &str, slot| {
+        vault.put("prom", Ok(Secret { host: Some(host.into()), ..secret(&[("token", "hunter2")]) }));
+        let own = Access { headers: vec![("x-slot".into(), format!("{slot}").into())], ..bearer() };
+        sources.ask(&question(&server.uri(), own), slot).await.is_ok()
+    };
+    assert!(asked(&server.uri(), 1).await);
+    assert!(asked(&format!("{}/", server.uri()), 2).await);
+    let port = server.address().port();
+    for (other, slot) in [(format!("https://127.0.0.1:{port}"), 3), ("http://127.0.0.1".to_owned(), 4)] {
+        assert!(!asked(&other, slot).await, "{other}");
+    }
+}
