@@ -177,25 +177,106 @@ fn the_program_takes_every_flag_that_the_chart_gives_it() {
     }
 }
 
+/// Reads `expr` as Prometheus would and looks for its metrics in the reference.
+///
+/// # Panics
+/// When it is no PromQL, looks at nothing, or at a metric that the program does not have.
+fn is_promql_over_our_metrics(name: &str, expr: &str) {
+    let reference = std::fs::read_to_string(here().join("docs/reference/metrics.md")).unwrap();
+    // Grafana puts in a duration.
+    let expr = expr.replace("$__rate_interval", "1m");
+    promql_parser::parser::parse(&expr).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics: Vec<_> = words.filter(|word| word.starts_with("kubervisor_")).collect();
+    assert!(!metrics.is_empty(), "{name} looks at nothing");
+    for metric in metrics {
+        let metric = metric.strip_suffix("_bucket").unwrap_or(metric);
+        assert!(reference.contains(&format!("`{metric}`")), "{name}: there is no metric {metric}");
+    }
+}
+
 #[test]
 fn every_alert_is_promql_over_metrics_that_exist() {
     let all = rendered(&["--set=prometheusRule.enabled=true"]).unwrap();
     let rules = one(&objects(&all), "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
-    let reference = std::fs::read_to_string(here().join("docs/reference/metrics.md")).unwrap();
     let guide = std::fs::read_to_string(here().join("docs/operating.md")).unwrap();
     assert!(rules.as_array().unwrap().len() >= 9);
     for rule in rules.as_array().unwrap() {
         let (name, expr) = (rule["alert"].as_str().unwrap(), rule["expr"].as_str().unwrap());
-        promql_parser::parser::parse(expr).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let metrics: Vec<_> = words.filter(|word| word.starts_with("kubervisor_")).collect();
-        assert!(!metrics.is_empty(), "{name} looks at nothing");
-        for metric in metrics {
-            assert!(reference.contains(&format!("`{metric}`")), "{name}: there is no metric {metric}");
-        }
+        is_promql_over_our_metrics(name, expr);
         assert!(
             guide.contains(&format!("`{name}`")),
             "docs/operating.md does not say what to do about {name}"
         );
     }
+}
+
+fn dashboard() -> Value {
+    let text = std::fs::read_to_string(here().join("charts/kubervisor/files/dashboard.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_panel_of_the_dashboard_is_promql_over_metrics_that_exist_and_says_what_it_shows() {
+    let dashboard = dashboard();
+    let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().collect();
+    let known = |name: &str| name.starts_with("__") || variables.iter().any(|v| v["name"] == name);
+    let panels: Vec<_> =
+        dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row").collect();
+    assert!(panels.len() >= 20);
+    let mut exprs = vec![("the annotation", dashboard["annotations"]["list"][0]["expr"].as_str().unwrap())];
+    for panel in panels {
+        let title = panel["title"].as_str().unwrap();
+        assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        let targets = panel["targets"].as_array().unwrap();
+        exprs.extend(targets.iter().map(|target| (title, target["expr"].as_str().unwrap())));
+    }
+    for (title, expr) in &exprs {
+        is_promql_over_our_metrics(title, expr);
+        for name in expr.split('$').skip(1) {
+            let name = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            assert!(known(name), "{title}: no variable {name}");
+        }
+    }
+    for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+        let query = variable["definition"].as_str().unwrap();
+        let series = query.strip_prefix("label_values(").unwrap().rsplit_once(',').unwrap().0;
+        is_promql_over_our_metrics(query, series);
+    }
+}
+
+/// The panels must see what the labels of the series are: `by` of one that no metric has joins everything.
+#[test]
+fn the_dashboard_groups_by_labels_that_its_metrics_have() {
+    let reference = std::fs::read_to_string(here().join("docs/reference/metrics.md")).unwrap();
+    let labels = |metric: &str| {
+        let row = reference.lines().find(|line| line.starts_with(&format!("| `{metric}` |"))).unwrap();
+        row.split(" | ").nth(1).unwrap().replace(' ', "")
+    };
+    let text = dashboard()["panels"].to_string();
+    let mut groups = 0;
+    for piece in text.split(" by (").skip(1) {
+        let (by, rest) = piece.split_once(')').unwrap();
+        let metric = rest.split_once("kubervisor_").unwrap().1;
+        let metric = metric.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+        let metric = format!("kubervisor_{}", metric.strip_suffix("_bucket").unwrap_or(metric));
+        let has = format!("{},le,instance", labels(&metric));
+        for label in by.split(", ") {
+            assert!(has.split(',').any(|known| known == label), "{metric} has no label {label}, but {has}");
+            groups += 1;
+        }
+    }
+    assert!(groups > 30, "only {groups} labels were found");
+}
+
+#[test]
+fn the_dashboard_comes_as_a_config_map_that_the_sidecar_of_grafana_finds() {
+    let all = rendered(&["--set=dashboard.enabled=true", "--set=dashboard.annotations.grafana_folder=Pears"]);
+    let map = one(&objects(&all.unwrap()), "ConfigMap");
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(map["metadata"]["annotations"]["grafana_folder"], "Pears");
+    let shipped: Value = serde_json::from_str(map["data"]["kubervisor.json"].as_str().unwrap()).unwrap();
+    assert_eq!(shipped, dashboard());
+    assert!(!rendered(&[]).unwrap().contains("kind: ConfigMap"));
 }
