@@ -26,6 +26,15 @@ lint: ## Format and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(WORKSPACE) --all-targets --quiet -- -D warnings
 
+.PHONY: deny
+deny: ## Licences, bans and sources of every dependency, by cargo-deny; advisories where their database can be fetched
+	@cargo deny --version || { echo "make deny needs cargo-deny: cargo install cargo-deny --locked" >&2; exit 1; }
+	for manifest in Cargo.toml fuzz/Cargo.toml; do \
+	  cargo deny --workspace --locked --manifest-path $$manifest --config deny.toml --log-level error check licenses bans sources || exit 1; \
+	done
+	@if cargo deny --log-level off fetch db; then cargo deny --workspace --locked check --disable-fetch advisories; \
+	else echo "advisories were not checked: their database (github.com/RustSec/advisory-db) cannot be fetched from here"; fi
+
 .PHONY: test
 test: ## Everything: unit, property and cluster tests, each level counted
 	tests/run

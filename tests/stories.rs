@@ -66,6 +66,18 @@ fn every_story_has_its_tests_and_every_fault_of_the_original_its_story() {
     assert_eq!(told, own);
 }
 
+#[test]
+fn every_rule_of_security_has_its_tests() {
+    let (page, tests) = (read("SECURITY.md"), all_tests());
+    let rules = rows(&page);
+    assert!(rules.len() >= 10, "{} rules", rules.len());
+    for (rule, names) in &rules {
+        assert!(!names.is_empty(), "nothing shows {rule:?}");
+        let missing: Vec<_> = names.iter().filter(|name| !tests.contains(**name)).collect();
+        assert!(missing.is_empty(), "{rule:?} is shown by {missing:?}, and there is no such test");
+    }
+}
+
 /// The rows of the tables of a page, their head left out: a story, and the names in its second column.
 fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
     let cells =
