@@ -11,21 +11,26 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::harness::rights::{NAME, documented_rules};
 use crate::harness::{Controller, SOON, Shop, breaker, custom_breaker, eventually};
 
-/// A Prometheus that answers only to this token, and then that the first of these pods has errors only.
-async fn guarded(token: &str, namespace: &str, pods: &[String]) -> MockServer {
-    let server = MockServer::start().await;
+/// That of these pods of each namespace the first has errors only.
+pub(super) fn answer_to(namespaces: &[&str], pods: &[String]) -> Value {
     let code = |pod: &String| if *pod == pods[0] { "500" } else { "200" };
-    let metric = |pod: &String| json!({"namespace": namespace, "pod": pod, "code": code(pod)});
-    let result: Vec<_> = pods.iter().map(|pod| json!({"metric": metric(pod), "value": [1, "200"]})).collect();
-    let body = json!({"status": "success", "data": {"resultType": "vector", "result": result}});
+    let row = |namespace: &str, pod: &String| json!({"metric": {"namespace": namespace, "pod": pod, "code": code(pod)}, "value": [1, "200"]});
+    let rows = namespaces.iter().flat_map(|namespace| pods.iter().map(|pod| row(namespace, pod)));
+    json!({"status": "success", "data": {"resultType": "vector", "result": rows.collect::<Vec<_>>()}})
+}
+
+/// A Prometheus that answers so only to this token.
+pub(super) async fn guarded(token: &str, namespaces: &[&str], pods: &[String]) -> MockServer {
+    let server = MockServer::start().await;
+    let body = answer_to(namespaces, pods);
     let good = Mock::given(header("authorization", format!("Bearer {token}").as_str()));
-    good.respond_with(ResponseTemplate::new(200).set_body_json(body)).with_priority(1).mount(&server).await;
+    good.respond_with(ResponseTemplate::new(200).set_body_json(body)).with_priority(2).mount(&server).await;
     let denied = ResponseTemplate::new(401).set_body_string("s3cret of the server");
     Mock::given(any()).respond_with(denied).mount(&server).await;
     server
 }
 
-fn asking(server: Option<&MockServer>, prometheus: &Value) -> Value {
+pub(super) fn asking(server: Option<&MockServer>, prometheus: &Value) -> Value {
     let mut rule = json!({
         "promQL": "sum by (code, namespace, pod) (increase(answers_total[1s]))",
         "key": "code", "goodValues": ["200"],
@@ -37,16 +42,16 @@ fn asking(server: Option<&MockServer>, prometheus: &Value) -> Value {
     json!({"breakers": [breaker("errors", &json!({"discreteValueOutOfList": rule}))]})
 }
 
-fn token(metadata: &Value, token: &str) -> Value {
+pub(super) fn token(metadata: &Value, token: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}})
 }
 
-/// Lets the controller's account read this one Secret, as the namespace's owner would.
-fn bind(shop: &Shop) {
+/// Lets the controller's account, which is of `home`, read this one Secret, as the namespace's owner would.
+pub(super) fn bind(shop: &Shop, home: &Shop) {
     let api = "rbac.authorization.k8s.io/v1";
     let rule =
         json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["prom"], "verbs": ["get"]});
-    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": shop.namespace});
+    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": home.namespace});
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "prom"});
     shop.apply(&json!({"apiVersion": api, "kind": "Role", "metadata": {"name": "prom"}, "rules": [rule]}));
     shop.apply(&json!({
@@ -64,14 +69,14 @@ async fn a_secret_is_used_once_its_owner_bound_a_role_and_labelled_it_for_the_ho
     shop.allow(&account, &documented_rules()).await;
     let namespace = format!("--namespace={}", shop.namespace);
     let controller = Controller::ready(&shop.controller_as(&account, &[&namespace])).await;
-    let server = guarded("pear-tree", &shop.namespace, &pods).await;
+    let server = guarded("pear-tree", &[&shop.namespace], &pods).await;
     shop.govern(asking(Some(&server), &json!({"bearerTokenSecretRef": {"name": "prom"}}))).await;
     let refused = async |why: &str| {
         let told = || async { shop.condition("InitFailed").await.2.contains(why) };
         eventually(&format!("InitFailed says {why:?}"), SOON, told).await;
     };
     refused("no right to read Secret prom of namespace").await;
-    bind(&shop);
+    bind(&shop, &shop);
     refused("there is no Secret prom").await;
     shop.apply(&token(&json!({"name": "prom"}), "old"));
     refused("lacks the label kubervisor.k8s.io/auth=true").await;
@@ -93,7 +98,7 @@ async fn a_secret_is_used_once_its_owner_bound_a_role_and_labelled_it_for_the_ho
 #[tokio::test(flavor = "multi_thread")]
 async fn the_controllers_own_prometheus_is_asked_with_its_credentials_about_one_namespace_only() {
     let shop = Shop::open("enforced", 3).await;
-    let server = guarded("own-token", &shop.namespace, &shop.names().await).await;
+    let server = guarded("own-token", &[&shop.namespace], &shop.names().await).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "own-token\n").unwrap();
     let mut args = shop.controller();

@@ -34,8 +34,19 @@ pub struct Controller {
 impl Controller {
     /// Started, and serving its pages; not necessarily synced.
     pub async fn start(args: &ControllerArgs) -> Self {
+        Self::start_with(args, &["run", "--allow-loopback-sources"]).await
+    }
+
+    /// As in production: no source of a test can be asked. Its first lists are complete.
+    pub async fn ready_strict(args: &ControllerArgs) -> Self {
+        let this = Self::start_with(args, &["run"]).await;
+        eventually("the controller is ready", SOON, || this.is_ready()).await;
+        this
+    }
+
+    async fn start_with(args: &ControllerArgs, words: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut words = vec!["run".to_owned(), "--allow-loopback-sources".to_owned()];
+        let mut words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
         // One that pods' addresses reach is asked for by who needs it.
         if !args.args.iter().any(|arg| arg.starts_with("--http-addr")) {
             words.push("--http-addr=127.0.0.1:0".to_owned());
