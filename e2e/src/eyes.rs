@@ -11,8 +11,8 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 
+use crate::names::{NAMESPACE, RELEASE, SERVICE};
 use crate::shared::Shared;
-use crate::stage::{NAMESPACE, RELEASE, SERVICE};
 
 /// Notes every change of the Service's EndpointSlices.
 pub fn on_endpoints(tasks: &mut JoinSet<()>, client: &Client, shared: &Shared) {

@@ -1,19 +1,16 @@
-//! The play: its scenes in order, its promises, and what is said while it goes on.
+//! A play that is on: its promises, and what is said while it goes on.
 
 use std::time::Duration;
 
 use demo::promises::Promise;
-use demo::words::seconds;
 use jiff::Timestamp;
 
 use crate::evidence::{PodWrite, pod_writes};
+use crate::names::{ACCOUNT, NAMESPACE};
 use crate::record::{Client, Count, Record};
-use crate::scenes::{absence, incident, release};
 use crate::shared::Shared;
-use crate::stage::{ACCOUNT, NAMESPACE, Stage, see};
+use crate::stage::{Stage, see};
 
-/// From the first program that starts to the last promise, builds aside.
-const LIMIT: Duration = Duration::from_secs(720);
 /// For what takes seconds; a machine that does something else takes ten times as long.
 pub const SOON: Duration = Duration::from_secs(90);
 /// For pods that come and go.
@@ -29,28 +26,10 @@ pub struct Play {
     scene: usize,
 }
 
-/// Plays all of it; gives the promises in order.
-///
-/// # Errors
-/// When it cannot go on: a program fails, or the cluster breaks down.
-pub async fn perform(stage: Stage) -> (Play, anyhow::Result<()>) {
-    let mut play = Play { stage, promises: Vec::new(), scene: 0 };
-    let played = play.all().await;
-    (play, played)
-}
-
 impl Play {
-    async fn all(&mut self) -> anyhow::Result<()> {
-        incident::ten_pods_are_green(self).await?;
-        let patient = incident::one_answers_badly(self).await?;
-        incident::it_recovers(self, &patient).await?;
-        let out = absence::the_leader_is_killed(self).await?;
-        absence::nobody_is_there(self, &out).await?;
-        release::upgraded_and_rolled_back(self, &out).await?;
-        release::uninstalled(self, &out).await?;
-        release::rolled_out_after(self).await?;
-        self.total();
-        Ok(())
+    /// Before the first scene.
+    pub const fn new(stage: Stage) -> Self {
+        Self { stage, promises: Vec::new(), scene: 0 }
     }
 
     /// The clock and the record.
@@ -115,16 +94,5 @@ impl Play {
     /// When the audit log cannot be read.
     pub async fn controllers_writes(&self, since: Duration) -> anyhow::Result<Vec<PodWrite>> {
         self.writes(ACCOUNT, since).await
-    }
-
-    fn total(&mut self) {
-        let took = self.now();
-        let (new, kept) = {
-            let record = self.shared().record();
-            let all = |client| record.count(client, Duration::ZERO, Duration::MAX);
-            (all(Client::New), all(Client::Kept))
-        };
-        self.say("clients", &format!("in all: new connections {new}; the kept one {kept}"));
-        self.promise(took <= LIMIT, format!("all of it in {} (within {})", seconds(took), seconds(LIMIT)));
     }
 }

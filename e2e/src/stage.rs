@@ -17,19 +17,9 @@ use tokio::time::{Instant, sleep};
 use crate::clients;
 use crate::eyes::{self, BEAT};
 use crate::hands::Hands;
+use crate::names::{NAMESPACE, PODS, SERVICE};
 use crate::record::Record;
 use crate::shared::Shared;
-
-/// The namespace of the shop.
-pub const NAMESPACE: &str = "shop";
-/// The name of the shop's Deployment, Service and KubervisorService, and the label `app` of its pods.
-pub const SERVICE: &str = "checkout";
-/// Pods of the shop.
-pub const PODS: usize = 10;
-/// The release of the chart, its namespace, its Deployment and its Lease.
-pub const RELEASE: &str = "kubervisor";
-/// The controller's user in the audit log.
-pub const ACCOUNT: &str = "system:serviceaccount:kubervisor:kubervisor";
 
 const SHOP: &str = include_str!("../manifests/shop.yaml");
 const PROMETHEUS: &str = include_str!("../manifests/prometheus.yaml");

@@ -9,9 +9,9 @@ use localcluster::until;
 use super::incident::A_THIRD;
 use crate::evidence::{Step, that};
 use crate::hands::kill;
+use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
-use crate::stage::{NAMESPACE, PODS, RELEASE, SERVICE};
 
 /// The controller's pods.
 pub const CONTROLLERS: &str = "app.kubernetes.io/name=kubervisor";

@@ -5,9 +5,9 @@ use std::time::Duration;
 use demo::words::{after, seconds};
 
 use crate::evidence::{Step, moved, that};
+use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
-use crate::stage::{NAMESPACE, PODS, RELEASE, SERVICE};
 
 /// One of three, as the story goes.
 pub const A_THIRD: u32 = 33;

@@ -6,9 +6,9 @@ use demo::words::{after, seconds};
 use serde_json::Value;
 
 use super::absence::{CONTROLLERS, stays_out};
+use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
-use crate::stage::{NAMESPACE, PODS, RELEASE, SERVICE};
 
 /// All that a chart of ours may make.
 const KINDS: &str = "deployments,services,serviceaccounts,configmaps,jobs,pods,roles,rolebindings,clusterroles,\
