@@ -94,9 +94,9 @@ async fn a_cut_is_refused_where_nobody_would_do_it() {
         "{said}"
     );
     admin.kubectl(&["delete", "kvs", "plums"]).await;
-    let mut elsewhere = shop.controller();
-    elsewhere.args[0] = "--namespace=default".to_owned();
-    let _controller = Controller::ready(&elsewhere).await;
+    let other = Shop::open("looked-after", 0).await;
+    let place = format!("--controller-namespace={}", other.namespace);
+    let _controller = Controller::ready(&other.controller()).await;
     let said = admin.is_refused(&["cut", &pod, &place]).await;
     assert!(said.contains("no controller has looked at KubervisorService pears yet"), "{said}");
     let wrong = format!("{pod}x");
@@ -214,8 +214,9 @@ async fn an_api_server_that_is_away_for_a_moment_ends_no_wait_and_keeps_no_word(
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_controller_looks_after_other_namespaces_a_pod_goes_back_by_hand_and_none_is_cut() {
     let shop = Shop::open("elsewhere", 3).await;
+    let other = Shop::open("looked-after", 0).await;
     let admin = Person::admin(&shop);
-    let place = format!("--controller-namespace={}", shop.namespace);
+    let place = format!("--controller-namespace={}", other.namespace);
     shop.govern(json!({"breakers": [{"name": "named", "customService": "judge.shop:80/bad"}]})).await;
     // As one has left it that looked after this namespace once.
     let stale = json!({"status": {"state": "Running"}}).to_string();
@@ -225,9 +226,7 @@ async fn where_the_controller_looks_after_other_namespaces_a_pod_goes_back_by_ha
     let names = shop.names().await;
     shop.as_cut(&names[0], "named", jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).await;
     shop.mark(&names[0], json!({}), json!({"kubervisor.k8s.io/override": "Never"})).await;
-    let mut elsewhere = shop.controller();
-    elsewhere.args[0] = "--namespace=default".to_owned();
-    let _controller = Controller::ready(&elsewhere).await;
+    let _controller = Controller::ready(&other.controller()).await;
     let (restore, cut) = (["restore", &names[0], &place], ["cut", &names[1], &place]);
     let (restored, refused) = tokio::join!(admin.runs(&restore), admin.runs(&cut));
     assert!(
