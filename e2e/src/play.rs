@@ -11,8 +11,8 @@ use crate::record::{Client, Count, Record};
 use crate::shared::Shared;
 use crate::stage::{Stage, see};
 
-/// For what takes seconds; a machine that does something else takes ten times as long.
-pub const SOON: Duration = Duration::from_secs(90);
+/// For what takes seconds; a machine that compiles beside it takes twenty times as long.
+pub const SOON: Duration = Duration::from_secs(180);
 /// For pods that come and go.
 pub const ROLLED: Duration = Duration::from_secs(240);
 /// Answers to new connections, five seconds of them: what a promise "none is bad" looks at.
