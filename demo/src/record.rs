@@ -98,10 +98,15 @@ impl Record {
 
     /// Each count of serving pods with its first instant and the first after it, up to a time.
     fn spans(&self, until: Duration) -> impl Iterator<Item = (Duration, Duration, usize)> + '_ {
-        let ends = self.serving.iter().skip(1).map(|(at, _)| *at).chain([Duration::MAX]);
-        let spans = self.serving.iter().zip(ends).take_while(move |((start, _), _)| *start < until);
-        spans.map(move |((start, serving), end)| (*start, end.min(until), serving.len()))
+        let spans = spans(&self.serving).take_while(move |(start, _, _)| *start < until);
+        spans.map(move |(start, end, serving)| (start, end.min(until), serving.len()))
     }
+}
+
+/// What held, each with its first instant and the first after it; the last one holds for ever.
+pub fn spans<T>(changes: &[(Duration, T)]) -> impl Iterator<Item = (Duration, Duration, &T)> {
+    let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([Duration::MAX]);
+    changes.iter().zip(ends).map(|((start, what), end)| (*start, end, what))
 }
 
 #[cfg(test)]

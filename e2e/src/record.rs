@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
+use demo::record::spans;
 use demo::words::clock;
 
 /// Who asked. They are counted apart: a cut is for new connections only.
@@ -236,9 +237,8 @@ impl Record {
 
     /// Each set of serving pods from a time on; the one that held then counts from that time.
     fn since(&self, from: Duration) -> impl Iterator<Item = (Duration, &Names)> {
-        let ends = self.serving.iter().skip(1).map(|(at, _)| *at).chain([Duration::MAX]);
-        let spans = self.serving.iter().zip(ends).filter(move |(_, end)| *end > from);
-        spans.map(move |((start, pods), _)| (from.max(*start), pods))
+        let spans = spans(&self.serving).filter(move |(_, end, _)| *end > from);
+        spans.map(move |(start, _, pods)| (from.max(start), pods))
     }
 }
 

@@ -37,6 +37,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
+{{- /* Its user, as the API server names it. */ -}}
+{{- define "kubervisor.account" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "kubervisor.serviceAccount" . }}
+{{- end }}
+
 {{- define "kubervisor.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
