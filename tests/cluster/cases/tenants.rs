@@ -387,6 +387,14 @@ async fn nothing_that_a_source_says_in_errors_headers_names_or_labels_is_shown_a
     all_asked(&controller, &shop, &breakers).await;
     // One of them has evidence: what was counted is told, and not what it was called.
     shop.told("PodCut", "bad ").await;
+    // The status follows the ticks at a distance: only once it holds what went wrong is there something to look through.
+    let all_told = || async {
+        let breakers = shop.status().await["breakers"].as_array().cloned().unwrap_or_default();
+        let untold = |b: &&Value| b["error"].as_str().unwrap_or_default().is_empty();
+        let well: Vec<_> = breakers.iter().filter(untold).map(|b| b["name"].clone()).collect();
+        !breakers.is_empty() && well == ["values", "named"]
+    };
+    eventually("the status tells what went wrong with every source but two", SOON, all_told).await;
     let page = format!("{}/explain/{}/pears", controller.url, shop.namespace);
     let explained = reqwest::get(page).await.unwrap().text().await.unwrap();
     let (cut, log) = (shop.labelled("no").await, controller.log());
