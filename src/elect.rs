@@ -60,7 +60,7 @@ pub async fn stand(
     }
     let mandate = Mandate::none(Arc::new(boot_clock));
     let election =
-        Election::new(identity(), args.lease_duration, false).beginning_with(minutes(Timestamp::now()));
+        Election::new(identity(), args.lease_duration, false).beginning_with(moments(Timestamp::now()));
     let (place, wall) = (place(&args.lease, config), Arc::new(Timestamp::now));
     let candidate = Candidate::new(client, place, election, mandate.clone(), wall, metrics.clone());
     let mut campaign = candidate.start();
@@ -93,7 +93,7 @@ pub async fn seize(
             "there is no such Lease, so no controller is kept from acting meanwhile; if one runs, name its Lease with \
              --lease-namespace and --lease-name (of the plugin: --controller-namespace and --controller-name)"
         );
-        return Ok((Mandate::unlimited(), Campaign(None)));
+        return Ok((Mandate::unlimited_of(moments(Timestamp::now())), Campaign(None)));
     };
     // A candidate asks again for ever; here somebody waits for the end.
     lease::may_take(client, &place).await.with_context(|| {
@@ -104,7 +104,8 @@ pub async fn seize(
     })?;
     let mandate = Mandate::none(Arc::new(boot_clock));
     // People see who has it: for as long as it is kept, no controller does.
-    let election = Election::new(format!("release_{}", identity()), Timing::of(&record), true);
+    let election = Election::new(format!("release_{}", identity()), Timing::of(&record), true)
+        .beginning_with(moments(Timestamp::now()));
     let wall = Arc::new(Timestamp::now);
     let campaign = Candidate::new(client, place, election, mandate.clone(), wall, Metrics::new()).start();
     tokio::select! {
@@ -119,8 +120,9 @@ fn place(args: &LeaseArgs, config: &Config) -> Place {
     Place { namespace, name: args.lease_name.clone() }
 }
 
-/// Greater for every new Lease than any epoch of the one before, which grows by far less than one a minute; 32 bits are
-/// enough for four thousand years.
-fn minutes(now: Timestamp) -> u64 {
-    u64::try_from(now.as_second() / 60).ok().filter(|minutes| *minutes > 0).unwrap_or(1)
+/// Every two seconds since 1970: greater for a new Lease than any epoch of the one before, which grows by one with each
+/// holder; the 31 bits of a Lease last until 2106. By the minute a Lease that had seen a few rollouts and was deleted could
+/// be ahead of the next one.
+fn moments(now: Timestamp) -> u64 {
+    u64::try_from(now.as_second() / 2).ok().filter(|moments| *moments > 0).unwrap_or(1)
 }

@@ -112,7 +112,17 @@ impl Mandate {
     /// For ever, for a process that knows that it is alone.
     #[must_use]
     pub fn unlimited() -> Self {
-        let term = Term { epoch: None, first: true, number: 0 };
+        Self::for_ever(None)
+    }
+
+    /// The same with this epoch on every write: an API server may still compare with a Lease that is gone.
+    #[must_use]
+    pub fn unlimited_of(epoch: u64) -> Self {
+        Self::for_ever(Some(epoch))
+    }
+
+    fn for_ever(epoch: Option<u64>) -> Self {
+        let term = Term { epoch, first: true, number: 0 };
         let held = Held { term: Some(term), ..Held::default() };
         Self {
             held: Arc::new(Shared { held: Mutex::new(held), changed: Notify::new() }),

@@ -79,6 +79,7 @@ async fn a_pod_born_while_no_controller_runs_is_labelled_where_a_service_with_th
     let chart = installed(&shop, &[]);
     if shop.labels_at_birth().await {
         is_labelled_at_birth(&shop).await;
+        costs_one_mutation(&shop, &chart).await;
     } else {
         is_labelled_by_the_controller(&shop, &chart).await;
     }
@@ -115,6 +116,36 @@ async fn is_labelled_at_birth(shop: &Shop) {
             free
         };
         eventually("the policy sees the selector", SOON, free).await;
+    }
+}
+
+/// A mutation takes milliseconds: one for each Service of a namespace would make births slow for everybody in it.
+async fn costs_one_mutation(shop: &Shop, chart: &Chart<'_>) {
+    let objects = chart.objects();
+    let policy = objects.iter().find(|object| object["kind"] == "MutatingAdmissionPolicy").unwrap();
+    let policy = policy["metadata"]["name"].as_str().unwrap();
+    let counter = "apiserver_mutating_admission_policy_check_total";
+    let mutations = async || shop.server_metric(counter, &[&format!("policy=\"{policy}\"")]).await;
+    let with_key = |app: &str| json!({"app": app, "kubervisor/traffic": "yes"});
+    for number in 0..40 {
+        shop.create_service(&format!("gated-{number}"), &with_key("grapes")).await;
+        shop.create_service(&format!("open-{number}"), &json!({"app": "quinces"})).await;
+    }
+    // A watch is in order: where the last one is seen the others are.
+    shop.create_service("last", &with_key("last")).await;
+    let seen = || async {
+        shop.bare_pod_labelled("last", &json!({"app": "last"})).await;
+        let labelled = shop.labelled("yes").await.contains(&"last".to_owned());
+        shop.delete_pod("last").await;
+        labelled
+    };
+    eventually("the policy sees every Service", SOON, seen).await;
+    // Of one Service, of forty, and of none with the key.
+    for (app, cost) in [("last", 1.0), ("grapes", 1.0), ("quinces", 0.0)] {
+        let before = mutations().await;
+        assert!(before > 0.0);
+        shop.bare_pod_labelled(&format!("counted-{app}"), &json!({"app": app})).await;
+        assert_eq!((app, mutations().await - before), (app, cost));
     }
 }
 

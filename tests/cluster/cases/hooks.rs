@@ -3,8 +3,12 @@
 use std::process::Output;
 
 use jiff::Timestamp;
-use localcluster::ProcessSignal;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::DeleteParams;
+use localcluster::{Cluster, Options, ProcessSignal};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::harness::chart::Chart;
 use crate::harness::trace::{PodWrite, Step};
@@ -209,7 +213,7 @@ async fn an_uninstall_whose_release_fails_says_why_and_takes_nothing_away() {
     let now = chart.left().await;
     assert!(before.lines().all(|object| now.contains(object)), "{before}\nbecame\n{now}");
     assert!(now.contains(&format!("job.batch/{}-release", chart.name())), "its log is gone: {now}");
-    shop.services().delete("odd", &kube::api::DeleteParams::default()).await.unwrap();
+    shop.services().delete("odd", &DeleteParams::default()).await.unwrap();
     chart.uninstall().await;
     assert_eq!(shop.labelled("yes").await.len(), 6);
 }
@@ -228,4 +232,58 @@ async fn what_an_uninstall_without_hooks_leaves_is_mended_by_a_release_by_hand()
     assert_eq!(shop.labelled("yes").await.len(), 6);
     assert_eq!(shop.selector().await, json!({"app": "pears"}));
     shop.serves(6).await;
+}
+
+/// With the last policy that has a Lease as its parameter an API server stops watching Leases, and keeps what it saw last
+/// until it starts anew (kubernetes issue 130887): of a new Lease that counted from the start every write would be refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn installed_again_with_a_new_lease_it_cuts_and_gives_back_where_the_api_server_remembers_the_old_one()
+{
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    let start = || async { Cluster::start(Options { kwok: true, ..Options::default() }).await.unwrap() };
+    let shop = Shop::open_in(CLUSTER.get_or_init(start).await, "again", 0).await;
+    shop.bare_pods(6).await;
+    let source = FakeSource::start(&shop.namespace).await;
+    shop.govern(json!({"breakers": [custom_breaker("named", &source)]})).await;
+    let leases: Api<Lease> = Api::namespaced(shop.client.clone(), &shop.namespace);
+    let own = values(&[&shop]);
+    let watches = async || {
+        let labels = ["resource=\"leases\"", "scope=\"cluster\"", "verb=\"WATCH\""];
+        shop.server_metric("apiserver_longrunning_requests", &labels).await
+    };
+    let watched = OnceCell::new();
+    for pod in ["pear-0", "pear-1"] {
+        let chart = Chart::install_alone(&shop, &words(&own, &[]));
+        let mut first = Controller::ready(&chart.controller(None).await).await;
+        source.name_bad([pod]);
+        shop.cut_are(&[pod]).await;
+        // The Lease is of more terms than one when it goes.
+        first.signal(ProcessSignal::End);
+        assert!(first.ended().await);
+        let second = Controller::ready(&chart.controller(None).await).await;
+        source.name_bad([]);
+        shop.serves(6).await;
+        drop(second);
+        let lease = chart.lease().await;
+        println!(
+            "{pod} was out and is back in terms up to {:?}",
+            lease.spec.and_then(|s| s.lease_transitions)
+        );
+        // Of the first chart: the second one gets no watch any more.
+        let watched = watched.get_or_init(watches).await;
+        chart.remove().await;
+        let ended = || async { watches().await < *watched };
+        eventually("the API server watches Leases no more", SOON, ended).await;
+        // As where its namespace goes with it.
+        leases.delete(&lease.metadata.name.unwrap(), &DeleteParams::default()).await.unwrap();
+    } // Also where no controller came up to make a Lease, and somebody else's mark keeps a pod out.
+    let chart = Chart::install_alone(&shop, &words(&own, &[]));
+    shop.mark(
+        "pear-2",
+        json!({"kubervisor/traffic": "no"}),
+        json!({"breaker/breakAt": Timestamp::now().to_string()}),
+    )
+    .await;
+    chart.uninstall().await;
+    assert!(shop.labelled("no").await.is_empty());
 }

@@ -39,7 +39,7 @@ async fn a_missing_service_is_told_and_its_coming_starts_the_work() {
     shop.state_is("ServiceNotAvailable").await;
     shop.becomes("ServiceNotAvailable", "True").await;
     shop.told("ServiceNotAvailable", "the Service does not exist").await;
-    shop.create_service(&json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
+    shop.create_service("pears", &json!({"app": "pears", "kubervisor/traffic": "yes"})).await;
     shop.state_is("Running").await;
     shop.becomes("ServiceNotAvailable", "False").await;
 }
@@ -104,7 +104,7 @@ async fn a_service_made_again_within_a_minute_keeps_its_cuts_and_one_that_stays_
     shop.services().delete("pears", &DeleteParams::default()).await.unwrap();
     shop.state_is("ServiceNotAvailable").await;
     let selector = json!(service.spec.unwrap().selector);
-    shop.create_service(&selector).await;
+    shop.create_service("pears", &selector).await;
     shop.state_is("Running").await;
     assert_eq!(shop.labelled("no").await, std::slice::from_ref(&bad));
     shop.services().delete("pears", &DeleteParams::default()).await.unwrap();

@@ -89,6 +89,11 @@ impl<'a> Chart<'a> {
     /// Installs it with these values. Nothing here runs the pods of its Deployment: see [`Chart::controller`].
     pub fn install(shop: &'a Shop, values: &[&str]) -> Self {
         keep_leases_watched(shop.cluster);
+        Self::install_alone(shop, values)
+    }
+
+    /// The same where no other policy has a Lease as its parameter.
+    pub fn install_alone(shop: &'a Shop, values: &[&str]) -> Self {
         let name = release(shop);
         let chart = Self { shop, user: format!("system:serviceaccount:{}:{name}", shop.namespace) };
         helm(shop.cluster, &borrowed(&chart.upgrade_words(values)));

@@ -105,12 +105,7 @@ impl Controller {
 
     /// The sum of all series of `name` whose labels contain every text of `labels`, such as `reason="Floor"`.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.metrics().await;
-        let wanted = |line: &&str| {
-            let series = line.split(' ').next().unwrap_or_default();
-            series.split('{').next() == Some(name) && labels.iter().all(|label| series.contains(label))
-        };
-        text.lines().filter(wanted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum_of(&self.metrics().await, name, labels)
     }
 
     /// SIGKILL, at this very moment.
@@ -134,4 +129,12 @@ impl Controller {
             tokio::time::sleep(std::time::Duration::from_millis(25)).await;
         }
     }
+}
+
+pub(super) fn sum_of(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+    let wanted = |line: &&str| {
+        let series = line.split(' ').next().unwrap_or_default();
+        series.split('{').next() == Some(name) && labels.iter().all(|label| series.contains(label))
+    };
+    metrics.lines().filter(wanted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

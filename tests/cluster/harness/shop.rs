@@ -12,6 +12,7 @@ use kubervisor::api::{KubervisorService, crd};
 use localcluster::{Cluster, KWOK_NODE};
 use serde_json::{Value, json};
 
+use super::controller::sum_of;
 use super::installed::Installed;
 use super::{Observer, SOON, eventually};
 
@@ -39,7 +40,7 @@ impl Shop {
         let namespace = cluster.new_namespace(&client, prefix).await.unwrap();
         let installed = Installed::here(cluster, &client, &namespace).await;
         let shop = Self { cluster, client, namespace, installed };
-        shop.create_service(&json!({"app": NAME, "kubervisor/traffic": "yes"})).await;
+        shop.create_service(NAME, &json!({"app": NAME, "kubervisor/traffic": "yes"})).await;
         shop.create_deployment(replicas).await;
         shop.serves(replicas).await;
         shop
@@ -61,9 +62,9 @@ impl Shop {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub async fn create_service(&self, selector: &Value) {
+    pub async fn create_service(&self, name: &str, selector: &Value) {
         let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME},
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"selector": selector, "ports": [{"port": 80}]},
         });
         let service = serde_json::from_value(service).unwrap();
@@ -87,6 +88,12 @@ impl Shop {
         });
         let deployment = serde_json::from_value(deployment).unwrap();
         self.deployments().create(&PostParams::default(), &deployment).await.unwrap();
+    }
+
+    /// The sum of all series of the API server's metric `name` whose labels contain every text of `labels`.
+    pub async fn server_metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        sum_of(&self.client.request_text(page).await.unwrap(), name, labels)
     }
 
     /// Waits until exactly `count` pods are behind the Service.
