@@ -146,7 +146,11 @@ impl<L: Clone + Hash + Eq + Ord> Default for Tracked<L> {
 
 impl<L: Clone + Hash + Eq + Ord> Tracked<L> {
     fn inc(&self, id: &Identity, labels: L) {
-        self.family.get_or_create(&labels).inc();
+        self.add(id, labels, 1);
+    }
+
+    fn add(&self, id: &Identity, labels: L, count: u64) {
+        self.family.get_or_create(&labels).inc_by(count);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(service(id)).or_default().insert(labels);
     }
@@ -215,6 +219,14 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.0.registry);
         text
+    }
+
+    /// A service is decided on from now on. What happens so seldom that one is worth an alert begins at 0: of a series whose
+    /// first sample is a 1 Prometheus knows no increase.
+    pub fn begins(&self, id: &Identity) {
+        let Service { namespace, name } = service(id);
+        self.0.evictions.add(id, Evictions { namespace, name, outcome: "Refused" }, 0);
+        self.0.ineffective_cuts.add(id, service(id), 0);
     }
 
     /// How one write to a pod ended.
@@ -509,5 +521,23 @@ mod tests {
         }
         metrics.idle(&id, &[]);
         assert_eq!(inert(), None);
+    }
+
+    #[test]
+    fn what_an_alert_asks_the_increase_of_is_there_before_the_first_and_goes_with_its_service() {
+        let id = Identity { namespace: "shop".into(), name: "pears".into(), uid: "1".into() };
+        let metrics = Metrics::new();
+        let series = || {
+            let text = metrics.text();
+            let ours = text.lines().filter(|line| line.contains("name=\"pears\""));
+            ours.map(|line| line.split('{').next().unwrap_or_default().to_owned() + &line[line.len() - 2..])
+                .collect::<Vec<_>>()
+        };
+        metrics.begins(&id);
+        assert_eq!(series(), ["kubervisor_evictions_total 0", "kubervisor_ineffective_cuts_total 0"]);
+        metrics.ineffective_cut(&id);
+        assert_eq!(series(), ["kubervisor_evictions_total 0", "kubervisor_ineffective_cuts_total 1"]);
+        metrics.forget(&id, &[]);
+        assert_eq!(series(), Vec::<String>::new());
     }
 }

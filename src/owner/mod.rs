@@ -214,6 +214,7 @@ impl Owner {
     /// Runs until it is stopped. What it has cut stays cut: whoever deletes the resource frees its pods.
     pub async fn run(mut self) {
         self.take_spec();
+        self.parts.metrics.begins(&self.id);
         let (stop, changed) = (self.inbox.stop.clone(), Arc::clone(&self.inbox.changed));
         let mut fleet_changed = true;
         let mut last_tick = Instant::now().checked_sub(FLEET_TICKS_EVERY).unwrap_or_else(Instant::now);
