@@ -200,7 +200,12 @@ pub async fn release_all(
     };
     tell_words(&ground);
     let held = still_held(client, scope, &ground).await?;
-    anyhow::ensure!(in_time && held.is_empty(), "these pods are still held: {}", held.join(", "));
+    anyhow::ensure!(held.is_empty(), "these pods are still held: {}", held.join(", "));
+    anyhow::ensure!(
+        in_time,
+        "no pod is out, but not everything was read and written within {} s, and a key may be left in a selector: run it again",
+        RELEASE_WITHIN.as_secs()
+    );
     let action = match selectors {
         Selectors::AcceptDark => return Ok(()),
         Selectors::Refuse => "run again with --open-selectors, or with --accept-dark",
@@ -364,6 +369,28 @@ mod tests {
         assert!(!object_is_missing(&status(404, None), &name));
         assert!(!object_is_missing(&status(403, Some(&details)), &name));
         assert!(!object_is_missing(&CallError::Unknown("timed out".into()), &name));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_that_got_no_list_of_all_in_time_does_not_say_that_pods_are_held() {
+        // The proof at the end alone is answered.
+        let silent = |request: Request<Body>| async move {
+            let accepts = request.headers()[http::header::ACCEPT].to_str().unwrap_or_default().to_owned();
+            if !accepts.contains("PartialObjectMetadataList") {
+                std::future::pending::<()>().await;
+            }
+            let none = serde_json::json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+                "metadata": {}, "items": []});
+            Ok::<_, std::io::Error>(Response::new(Body::from(none.to_string().into_bytes())))
+        };
+        let client = Client::new(tower::service_fn(silent), "orchard");
+        let (mandate, stop) = (Mandate::unlimited(), CancellationToken::new());
+        let released = release_all(&client, &Scope::Cluster, &[], Selectors::Open, &mandate, &stop).await;
+        let why = released.unwrap_err().to_string();
+        assert!(
+            why.starts_with("no pod is out, but not everything was read and written within 120 s"),
+            "{why}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
