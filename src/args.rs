@@ -53,8 +53,8 @@ pub struct RunArgs {
     /// Queries of KubervisorServices to that Prometheus see their own namespace only: each selector gets a matcher.
     #[arg(long, env = "KUBERVISOR_ENFORCE_NAMESPACE", requires = "prometheus_url")]
     pub enforce_namespace: bool,
-    /// Where /live, /ready and /metrics are served.
-    #[arg(long, env = "KUBERVISOR_HTTP_ADDR", default_value = "0.0.0.0:8086")]
+    /// Where /live, /ready and /metrics are served; [::] is every address, those of IPv4 too.
+    #[arg(long, env = "KUBERVISOR_HTTP_ADDR", default_value = "[::]:8086")]
     pub http_addr: SocketAddr,
     /// Decide and show, whatever the resources say: no pod is cut, paused, evicted or labelled. Pods that are cut
     /// already go back, so not beside an active controller, whose cuts it would undo.

@@ -2,7 +2,8 @@
 
 mod explain;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,14 +38,23 @@ pub struct Views {
     pub registry: Arc<Registry>,
 }
 
-/// Listens, so that a port in use is an error at start.
+/// Listens, so that a port in use is an error at start. `[::]` is every address, those of IPv4 too.
 ///
 /// # Errors
 /// The address cannot be listened on.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}; choose another --http-addr"))
+    let mut listener = TcpListener::bind(address).await;
+    if let Some(instead) = listener.as_ref().err().and_then(|error| without_ipv6(address, error)) {
+        listener = TcpListener::bind(instead).await;
+    }
+    listener.map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}; choose another --http-addr"))
+}
+
+/// What stands for every address where the kernel was started without IPv6 and has no socket for `[::]`.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let unknown = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    (unknown && address.ip() == Ipv6Addr::UNSPECIFIED)
+        .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 /// Serves until `stop`.
@@ -105,6 +115,10 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use tokio::net::TcpStream;
+
     use super::*;
 
     fn of(lists: [(&'static str, Listed); 3]) -> (bool, String) {
@@ -133,5 +147,31 @@ mod tests {
         let lists = [("pods", Listed::Complete), ("kubervisorservices", Listed::Forbidden)];
         let lists = lists.map(|(resource, state)| List { resource, scope: None, state });
         assert!(!readiness(&lists).0);
+    }
+
+    /// A pod has addresses of IPv4, of IPv6 or of both, and the kubelet and Prometheus come by either.
+    #[tokio::test]
+    async fn who_listens_on_every_address_is_reached_by_both_kinds_of_them() {
+        let listener = listen("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut reached = 0;
+        for own in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            // Not every machine has both.
+            if TcpListener::bind((own, 0)).await.is_ok() {
+                TcpStream::connect((own, port)).await.unwrap();
+                reached += 1;
+            }
+        }
+        assert!(reached > 0);
+    }
+
+    #[test]
+    fn where_there_is_no_ipv6_every_address_is_every_one_of_ipv4() {
+        let no_family = io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let every = "[::]:8086".parse().unwrap();
+        assert_eq!(without_ipv6(every, &no_family), "0.0.0.0:8086".parse().ok());
+        assert_eq!(without_ipv6(every, &in_use), None);
+        assert_eq!(without_ipv6("[fd00::1]:8086".parse().unwrap(), &no_family), None);
     }
 }
