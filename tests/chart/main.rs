@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kubervisor::args::Cli;
 use localcluster::tools::{self, Tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -65,7 +67,11 @@ fn it_renders_as_it_did_with_no_value_set() {
 fn it_renders_as_it_did_for_some_namespaces() {
     is_as_in(
         "namespaces.yaml",
-        &["--set=scope.namespaces={shop,meadow,shop}", "--set=rbac.patchServices=false"],
+        &[
+            "--set=scope.namespaces={shop,meadow,shop}",
+            "--set=rbac.patchServices=false",
+            "--set=prometheus.url=http://p:9090,prometheus.basicAuthSecret.name=p,prometheus.basicAuthSecret.key=login",
+        ],
     );
 }
 
@@ -73,6 +79,15 @@ fn it_renders_as_it_did_for_some_namespaces() {
 fn it_renders_as_it_did_with_everything_on() {
     let values = here().join("tests/chart/everything.values.yaml");
     is_as_in("everything.yaml", &[&format!("--values={}", values.display())]);
+}
+
+/// Without a tag its version is that of the image.
+#[test]
+fn the_chart_is_of_the_version_of_the_program() {
+    let text = std::fs::read_to_string(here().join("charts/kubervisor/Chart.yaml")).unwrap();
+    let chart: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!([&chart["version"], &chart["appVersion"]], [own, own]);
 }
 
 #[test]
@@ -107,7 +122,17 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("scope.namespaces={Shop}", "/scope/namespaces/0"),
         ("scope.namespace=shop", "'namespace' not allowed"),
         ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),
+        ("prometheus.caSecret.name=,prometheus.caSecret.key=", "/prometheus/caSecret"),
+        ("prometheus.enforceNamespace=true", "prometheus.enforceNamespace says how prometheus.url is asked"),
+        ("prometheus.url=p:9090,prometheus.insecureSkipVerify=true", "prometheus.url is no https:// URL"),
+        (
+            "prometheus.url=p:9090,prometheus.bearerTokenSecret.name=p,prometheus.bearerTokenSecret.key=t,\
+             prometheus.basicAuthSecret.name=p,prometheus.basicAuthSecret.key=l",
+            "leave one of them out",
+        ),
+        ("podDisruptionBudget.maxUnavailable=all", "/podDisruptionBudget/maxUnavailable"),
         ("maxCutsPerMinute=some", "/maxCutsPerMinute"),
+        (r"maxCutsPerMinute=5\,101%", "/maxCutsPerMinute"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("serviceAccount.name=a' || 'b", "/serviceAccount/name"),
         ("fullnameOverride=Kube_Visor", "/fullnameOverride"),
@@ -161,20 +186,64 @@ fn releases_of_one_name_in_two_namespaces_share_nothing_but_the_definition() {
 /// What the Deployment runs, the program knows; and a wrong flag would only be seen in production.
 #[test]
 fn the_program_takes_every_flag_that_the_chart_gives_it() {
-    let values = here().join("tests/chart/everything.values.yaml");
-    let all = rendered(&[&format!("--values={}", values.display())]).unwrap();
-    let words = |kind| {
-        let found = one(&objects(&all), kind);
-        found["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone()
-    };
-    let words = [words("Deployment"), words("Job")].concat();
-    let reference = std::fs::read_to_string(here().join("docs/reference/flags.md")).unwrap();
-    let flags: Vec<_> = words.iter().filter_map(|word| word.as_str()?.strip_prefix("--")).collect();
-    assert!(flags.len() > 20, "{flags:?}");
-    for flag in flags {
-        let name = flag.split('=').next().unwrap();
-        assert!(reference.contains(&format!("`--{name}")), "--{name} is no flag");
+    let everything = format!("--values={}", here().join("tests/chart/everything.values.yaml").display());
+    for (values, least) in [("--set=replicas=2", 12), (&everything, 26)] {
+        let all = objects(&rendered(&[values]).unwrap());
+        let words = |kind| {
+            let words = one(&all, kind)["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+            serde_json::from_value::<Vec<String>>(words).unwrap()
+        };
+        let (run, release) = (words("Deployment"), words("Job"));
+        assert!(run.len() + release.len() >= least, "{run:?} {release:?}");
+        for words in [run, release] {
+            let read = Cli::try_parse_from([vec!["kubervisor".to_owned()], words].concat());
+            assert!(read.is_ok(), "{}", read.unwrap_err());
+        }
     }
+}
+
+#[test]
+fn a_chart_that_this_one_is_part_of_may_switch_it_on_and_have_globals() {
+    rendered(&["--set=enabled=true,global.region=orchard"]).unwrap();
+}
+
+#[test]
+fn a_namespace_whose_name_is_a_number_stays_a_name() {
+    let all = rendered(&["--namespace=2026", "--set-string=scope.namespaces={1e3}"]).unwrap();
+    for object in objects(&all).iter().filter(|object| object.is_object()) {
+        let namespace = &object["metadata"]["namespace"];
+        assert!(namespace.is_null() || namespace.is_string(), "{object}");
+    }
+}
+
+/// Whether what a selector says is so of these labels.
+fn selects(selector: &Value, labels: &Value) -> bool {
+    let equal = |(key, value): (&String, &Value)| labels[key] == *value;
+    let within = |one: &Value| {
+        assert_eq!(one["operator"], "In");
+        one["values"].as_array().unwrap().contains(&labels[one["key"].as_str().unwrap()])
+    };
+    selector["matchLabels"].as_object().is_none_or(|all| all.iter().all(equal))
+        && selector["matchExpressions"].as_array().is_none_or(|all| all.iter().all(within))
+}
+
+/// Where a namespace closes all ways out, a Job that does not reach the API server would hold up every uninstallation.
+#[test]
+fn the_network_policy_is_for_the_pods_of_the_release_job_too_and_nothing_else_is() {
+    let all = objects(&rendered(&["--set=networkPolicy.enabled=true,nameOverride=pears"]).unwrap());
+    let labels = |kind| one(&all, kind)["spec"]["template"]["metadata"]["labels"].clone();
+    let (controller, job) = (labels("Deployment"), labels("Job"));
+    for (kind, field, is_for_the_job) in [
+        ("NetworkPolicy", "podSelector", true),
+        ("PodDisruptionBudget", "selector", false),
+        ("Deployment", "selector", false),
+    ] {
+        let selector = one(&all, kind)["spec"][field].clone();
+        assert!(selects(&selector, &controller), "{kind}: {selector}");
+        assert_eq!(selects(&selector, &job), is_for_the_job, "{kind}: {selector}");
+    }
+    let service = json!({"matchLabels": one(&all, "Service")["spec"]["selector"]});
+    assert!(selects(&service, &controller) && !selects(&service, &job), "{service}");
 }
 
 /// Reads `expr` as Prometheus would and looks for its metrics in the reference.
@@ -209,6 +278,19 @@ fn every_alert_is_promql_over_metrics_that_exist() {
             "docs/operating.md does not say what to do about {name}"
         );
     }
+}
+
+/// Two releases in one Prometheus have two leaders, and neither must hide that the other has none.
+#[test]
+fn whether_anybody_leads_is_asked_of_the_own_release_where_its_series_are_told_apart() {
+    let expr = |value: &str| {
+        let all = rendered(&["--set=prometheusRule.enabled=true", value]).unwrap();
+        let rules = one(&objects(&all), "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
+        rules[0]["expr"].as_str().unwrap().to_owned()
+    };
+    let own = r#"kubervisor_leader{namespace="kubervisor",service="kubervisor"}"#;
+    assert_eq!(expr("--set=serviceMonitor.enabled=true"), format!("sum({own}) != 1 or absent({own})"));
+    assert_eq!(expr("--set=replicas=2"), "sum(kubervisor_leader) != 1 or absent(kubervisor_leader)");
 }
 
 fn dashboard() -> Value {

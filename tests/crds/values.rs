@@ -6,11 +6,13 @@ const HEAD: &str = "\
 Installs the controller, with the rights that it uses and no other, and the definition of `KubervisorService`.
 
 ```sh
-helm install kubervisor charts/kubervisor --namespace kubervisor --create-namespace --set prometheus.url=prometheus.monitoring:9090
+helm install kubervisor charts/kubervisor --namespace kubervisor --create-namespace \\
+  --set image.repository=registry.example.com/kubervisor --set prometheus.url=prometheus.monitoring:9090
 ```
 
 Where a controller of an earlier day has registered the definition itself, the first installation takes
-`--take-ownership --force-conflicts`. The definition stays when the release goes, and every KubervisorService with it. Every
+`--take-ownership --force-conflicts` (helm 3 has and needs the first alone, from 3.17 on), and where a release of another name or
+namespace has left it, `--take-ownership`. The definition stays when the release goes, and every KubervisorService with it. Every
 pod is given back [before the release is uninstalled](../../docs/operating.md#uninstall), and the pods of a namespace
 [before it leaves `scope.namespaces`](../../docs/operating.md#take-a-namespace-out-of-the-scope).
 

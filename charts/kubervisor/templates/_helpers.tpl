@@ -22,6 +22,11 @@ app.kubernetes.io/name: {{ include "kubervisor.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* Of the Job that gives pods back, in the place of the name. */ -}}
+{{- define "kubervisor.releaseName" -}}
+{{ include "kubervisor.name" . | trunc 55 }}-release
+{{- end }}
+
 {{- define "kubervisor.labels" -}}
 {{ include "kubervisor.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -84,6 +89,29 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "kubervisor.serviceAcc
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- end }}
+
+{{- /* What the program refuses at its start, which would be seen in the rollout only. The URL may stand elsewhere. */ -}}
+{{- define "kubervisor.prometheusFits" -}}
+{{- $prometheus := .Values.prometheus }}
+{{- $elsewhere := regexMatch "prometheus-url|PROMETHEUS_URL" (printf "%s%s" (toJson .Values.extraArgs) (toJson .Values.extraEnv)) }}
+{{- if not (or $elsewhere $prometheus.url) }}
+{{- range $value := list "enforceNamespace" "serverName" "insecureSkipVerify" "caSecret" "bearerTokenSecret" "basicAuthSecret" "clientCertSecret" "headers" }}
+{{- if index $prometheus $value }}
+{{- fail (printf "prometheus.%s says how prometheus.url is asked, which is not set: set it, or leave the other out" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $prometheus.url (not (hasPrefix "https://" (lower $prometheus.url))) }}
+{{- range $value := list "serverName" "insecureSkipVerify" "caSecret" "clientCertSecret" }}
+{{- if index $prometheus $value }}
+{{- fail (printf "prometheus.%s is about TLS, and prometheus.url is no https:// URL: write it as one, or leave the other out" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $prometheus.bearerTokenSecret $prometheus.basicAuthSecret }}
+{{- fail "prometheus.bearerTokenSecret and prometheus.basicAuthSecret are two logins for one server: leave one of them out" }}
+{{- end }}
 {{- end }}
 
 {{- /* Secrets that the flags read: name of the volume to the Secret. Only the named key is mounted. */ -}}

@@ -219,6 +219,26 @@ async fn an_uninstall_whose_release_fails_says_why_and_takes_nothing_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_uninstall_without_the_right_to_patch_services_waits_until_somebody_has_taken_the_keys_out() {
+    let (shop, _) = open("unopened").await;
+    let own = values(&[&shop]);
+    let without = ["rbac.patchServices=false", "hooks.release.backoffLimit=0"];
+    let chart = Chart::install(&shop, &words(&own, &without));
+    let mark = json!({"breaker/breakAt": Timestamp::now().to_string()});
+    shop.mark("pear-0", json!({"kubervisor/traffic": "no"}), mark).await;
+    let (output, (released, said)) = tokio::join!(chart.helm_uninstall(&[]), chart.play("release"));
+    assert!(!released && said.contains(&format!("get no traffic: {}/pears", shop.namespace)), "{said}");
+    assert!(!output.status.success());
+    assert_eq!(
+        (shop.labelled("no").await, shop.selector().await["kubervisor/traffic"].clone()),
+        (vec![], json!("yes"))
+    );
+    shop.select(&json!({"app": "pears"})).await;
+    chart.uninstall().await;
+    shop.serves(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_uninstall_without_hooks_leaves_is_mended_by_a_release_by_hand() {
     let (shop, source) = open("unhooked").await;
     let (chart, controller) = incident(&shop, &source, long_cuts(&source, &json!({}))).await;
