@@ -51,7 +51,8 @@ pub struct RunArgs {
     #[allow(missing_docs, reason = "clap would print it as the help of all flags")]
     pub prometheus: PrometheusArgs,
     /// Queries of KubervisorServices to that Prometheus see their own namespace only: each selector gets a matcher.
-    #[arg(long, env = "KUBERVISOR_ENFORCE_NAMESPACE", requires = "prometheus_url")]
+    #[arg(long, env = "KUBERVISOR_ENFORCE_NAMESPACE", requires = "prometheus_url",
+        value_parser = BoolishValueParser::new())]
     pub enforce_namespace: bool,
     /// Where /live, /ready and /metrics are served; [::] is every address, those of IPv4 too.
     #[arg(long, env = "KUBERVISOR_HTTP_ADDR", default_value = "[::]:8086")]
@@ -118,7 +119,8 @@ pub struct PrometheusArgs {
     #[arg(long, env = "KUBERVISOR_PROMETHEUS_SERVER_NAME", requires = "prometheus_url")]
     pub prometheus_server_name: Option<String>,
     /// Trust any certificate of it: whoever is in between can read everything.
-    #[arg(long, env = "KUBERVISOR_PROMETHEUS_INSECURE_SKIP_VERIFY", requires = "prometheus_url")]
+    #[arg(long, env = "KUBERVISOR_PROMETHEUS_INSECURE_SKIP_VERIFY", requires = "prometheus_url",
+        value_parser = BoolishValueParser::new())]
     pub prometheus_insecure_skip_verify: bool,
     /// File with a token, sent as Authorization: Bearer.
     #[arg(long, env = "KUBERVISOR_PROMETHEUS_BEARER_TOKEN_FILE", requires = "prometheus_url")]

@@ -79,9 +79,11 @@ async fn an_empty_namespace_is_refused_wherever_it_is_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_in_the_environment_may_be_a_digit_or_a_word() {
     for value in ["1", "0", "true", "false"] {
-        let variables = ["DRY_RUN", "REGISTER_CRDS", "ALLOW_LOOPBACK_SOURCES"];
-        for variable in variables.map(|name| format!("KUBERVISOR_{name}")) {
-            let said = says(&["run"], &[(&variable, value)]);
+        let own = ["DRY_RUN", "REGISTER_CRDS", "ALLOW_LOOPBACK_SOURCES"];
+        let of_prometheus = ["ENFORCE_NAMESPACE", "PROMETHEUS_INSECURE_SKIP_VERIFY"];
+        for variable in own.iter().chain(&of_prometheus).map(|name| format!("KUBERVISOR_{name}")) {
+            let url = ("KUBERVISOR_PROMETHEUS_URL", "https://prometheus.invalid");
+            let said = says(&["run"], &[(&variable, value), url]);
             assert!(said.contains("no cluster is configured"), "{variable}={value}: {said}");
         }
     }
