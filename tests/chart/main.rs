@@ -119,6 +119,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("lease.duration=2s", "/lease/duration"),
         ("hooks.release.keepLease=1h", "/hooks/release/keepLease"),
         ("hooks.release.keepLease=11m", "/hooks/release/keepLease"),
+        ("lease.duration=2m31s", "activeDeadlineSeconds must be 281 at least"),
         ("scope.namespaces={Shop}", "/scope/namespaces/0"),
         ("scope.namespace=shop", "'namespace' not allowed"),
         ("prometheus.caSecret.name=ca", "/prometheus/caSecret"),

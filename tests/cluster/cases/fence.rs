@@ -94,7 +94,7 @@ async fn a_controller_that_the_api_server_refuses_for_its_term_says_why_and_does
     let shop = Shop::open("surpassed", 0).await;
     shop.bare_pods(5).await;
     // So long that its right outlasts the test, as far as it knows.
-    let chart = installed(&shop, &["lease.duration=10m"]);
+    let chart = installed(&shop, &["lease.duration=10m", "hooks.release.activeDeadlineSeconds=900"]);
     let source = FakeSource::start(&shop.namespace).await;
     let proxy = shop.proxy().await;
     let controller = Controller::ready(&chart.controller(Some(&proxy.url())).await).await;
