@@ -101,7 +101,7 @@ fn template_label(facts: &Facts<'_>, former: &[Condition]) -> Condition {
         [] => String::new(),
         names => format!(
             "the pod template of {} lacks the label kubervisor/traffic: \"yes\": pods born while the controller is away \
-             get no traffic from a Service that holds the key",
+             get no traffic from a Service that holds the key, unless the chart's admission.labelPods labels them",
             names.join(", ")
         ),
     };

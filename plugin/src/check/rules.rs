@@ -132,7 +132,7 @@ rules! {
         "Something else selects pods by kubervisor/traffic, and a cut changes what it does."
         "select by the labels of the workload alone"
     TemplateLacksLabel "template-lacks-label" Warning
-        "A workload behind a Service with the key makes pods without kubervisor/traffic: \"yes\": they get no traffic until the controller labels them, and none while it is away."
+        "A workload behind a Service with the key makes pods without kubervisor/traffic: \"yes\": they get no traffic until the controller labels them, and none while it is away, unless the chart's admission.labelPods does it."
         "add kubervisor/traffic: \"yes\" to the labels of the pod template"
     KeyWithoutOwner "key-without-owner" Warning
         "A Service's selector holds kubervisor/traffic and no KubervisorService here names it: pods without the label are dark."
