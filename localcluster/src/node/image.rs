@@ -124,7 +124,9 @@ fn listed(text: &str) -> Vec<PathBuf> {
 /// Of everything in a folder; the same bytes for the same content.
 fn tar(folder: &Path, to: &Path) -> anyhow::Result<()> {
     let mut command = Command::new("tar");
-    command.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "-cf"]);
+    command.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"]);
+    // Whatever umask we and who built the program had: nobody's number has to read all of it.
+    command.args(["--mode=a+rX", "-cf"]);
     let output = command.arg(to).arg("-C").arg(folder).arg(".").output();
     let output = output.context("cannot run tar (the one of GNU, Debian package tar)")?;
     anyhow::ensure!(
@@ -168,6 +170,31 @@ mod tests {
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         let wanted = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(listed(text), wanted.map(PathBuf::from));
+    }
+
+    #[test]
+    fn nobody_may_read_and_run_what_only_its_owner_may_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("plum");
+        std::fs::write(&program, "").unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        let (root, archive) = (folder.path().join("root"), folder.path().join("layer.tar"));
+        let image = Image {
+            name: "plum:1".to_owned(),
+            entrypoint: Vec::new(),
+            files: vec![(program, "/opt/plum".into())],
+            user: USER.to_owned(),
+        };
+        image.lay_out(&root).unwrap();
+        std::fs::set_permissions(root.join("opt"), PermissionsExt::from_mode(0o700)).unwrap();
+        tar(&root, &archive).unwrap();
+        let listed = Command::new("tar").arg("-tvf").arg(&archive).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let mode = |name: &str| {
+            let line = listed.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
+            line.split_whitespace().next().unwrap().to_owned()
+        };
+        assert_eq!(["./opt/", "./opt/plum", "./tmp/"].map(mode), ["drwxr-xr-x", "-rwxr-xr-x", "drwxrwxrwt"]);
     }
 
     #[test]
