@@ -90,3 +90,22 @@ fn start() -> anyhow::Result<Reaper> {
     let pipe = child.stdin.take().context("the clean-up process has no input pipe")?;
     Ok(Reaper { child, pipe: Mutex::new(pipe) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_goes_also_where_path_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap().keep();
+        std::fs::write(folder.join("plum"), "").unwrap();
+        let mut reaper = Command::new("/bin/sh");
+        reaper.args(["-c", SCRIPT]).env("PATH", "/no/such/folder").stdin(Stdio::piped());
+        let mut reaper = reaper.spawn().unwrap();
+        let mut pipe = reaper.stdin.take().unwrap();
+        writeln!(pipe, "dir {}", folder.display()).unwrap();
+        drop(pipe);
+        assert!(reaper.wait().unwrap().success());
+        assert!(!folder.exists());
+    }
+}

@@ -1,6 +1,8 @@
 # Kills what its parent started and removes what its parent wrote, once the parent is gone.
 # Reads lines: add PGID, drop PGID, dir PATH, undir PATH, cgroup NAME. The end of input means that the parent has died, however:
 # the kernel closes the pipe even after SIGKILL.
+# Whoever has no usual PATH leaves nothing behind either.
+PATH="${PATH:+$PATH:}/usr/bin:/bin"
 trap '' HUP INT QUIT TERM PIPE
 groups=''
 dirs=''
