@@ -27,6 +27,9 @@ const FOLDER: &str = "LOCALCLUSTER_NODE";
 /// Kept free for documentation, so that it is nobody's.
 pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+/// Empty inside: nothing that is needed there may be in one of these.
+const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+
 const SETUP: &str = include_str!("enter.sh");
 
 /// The kernel is to kill us when our parent dies; `$0` is its number, as it may have died before we could ask for that.
@@ -50,13 +53,16 @@ pub fn address() -> IpAddr {
 /// When the machine lacks something, or a program cannot be built; both outside.
 pub fn enter() -> anyhow::Result<()> {
     if folder().is_ok() {
+        // Outside, a node would change the machine.
+        anyhow::ensure!(std::process::id() == 1, "{FOLDER} is for what a node starts itself; unset it");
         return Ok(());
     }
     let lacking = missing();
     anyhow::ensure!(lacking.is_empty(), "no node can run here:\n{}", lacking.join("\n"));
+    is_seen_inside(&std::env::current_exe().context("cannot tell which program this is")?)?;
     let control_plane = [Tool::Etcd, Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Kubectl];
     for tool in control_plane.into_iter().chain(Tool::NODE) {
-        tools::ensure(tool)?;
+        is_seen_inside(&tools::ensure(tool)?)?;
     }
     // The thread that forks has to live as long as the child, and must not be one of the caller's runtime.
     let outside = std::thread::spawn(|| {
@@ -65,6 +71,21 @@ pub fn enter() -> anyhow::Result<()> {
     });
     let status = outside.join().map_err(|_| anyhow::anyhow!("the outer program panicked"))??;
     std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+/// Whether a file or folder is where a node can see it; to be asked before [`enter`], of all that is needed inside.
+///
+/// # Errors
+/// When it is not there, or is in a place that a node hides.
+pub fn is_seen_inside(path: &Path) -> anyhow::Result<()> {
+    let real = path.canonicalize().with_context(|| format!("there is no {}", path.display()))?;
+    match HIDDEN.iter().find(|hidden| real.starts_with(hidden)) {
+        None => Ok(()),
+        Some(hidden) => anyhow::bail!(
+            "{} is in {hidden}, which a node hides from what runs with it; have it in another place",
+            real.display()
+        ),
+    }
 }
 
 /// The folder of this node.
@@ -92,12 +113,7 @@ async fn stay_outside() -> anyhow::Result<ExitStatus> {
     // First, so that a signal from now on cleans up as well.
     let mut stop = StopSignals::new()?;
     let folder = DataDir::create(None)?;
-    let hidden = ["/run", "/var/lib", "/var/log"];
-    anyhow::ensure!(
-        !hidden.iter().any(|hidden| folder.path().starts_with(hidden)),
-        "the temporary folder {} is in a place that a node hides; set TMPDIR to another, such as /tmp",
-        folder.path().display()
-    );
+    is_seen_inside(folder.path()).context("no folder for the node; set TMPDIR to another, such as /tmp")?;
     let name = folder.path().file_name().context("a temporary folder without a name")?;
     reaper::add_cgroup(&name.to_string_lossy())?;
     let mut child = command(folder.path())?.spawn().context("cannot start setpriv")?;
@@ -172,6 +188,18 @@ async fn first_inside(unshare: &mut Child) -> anyhow::Result<Option<Pid>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_node_hides_is_refused_with_its_place_by_whatever_name() {
+        assert!(is_seen_inside(Path::new("/usr")).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("plum");
+        std::os::unix::fs::symlink("/var/lib", &link).unwrap();
+        let said = is_seen_inside(&link).unwrap_err().to_string();
+        assert!(said.starts_with("/var/lib is in /var/lib, which a node hides"), "{said}");
+        let said = is_seen_inside(&folder.path().join("pear")).unwrap_err().to_string();
+        assert!(said.contains("there is no"), "{said}");
+    }
 
     #[test]
     fn a_signal_is_heeded_if_it_is_caught_or_ignored() {

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::Value;
 
-pub use enter::{address, enter};
+pub use enter::{address, enter, is_seen_inside};
 pub use image::Image;
 pub use missing::missing;
 
