@@ -17,6 +17,13 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
     mount --bind "$0/sys/$setting" "/proc/sys/$setting"
 done
 # kubelet wants the one that it puts pods below, in each hierarchy (there is only one in version 2); it makes the rest.
+# In version 2 it refuses one without controllers, and a machine where no container has run yet hands none down. One by
+# one, as with all in one line a single one that cannot be had refuses the others; what is missing kubelet says.
+if [ -e /sys/fs/cgroup/cgroup.subtree_control ]; then
+    for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+        echo "+$controller" 2> /dev/null > /sys/fs/cgroup/cgroup.subtree_control || :
+    done
+fi
 if [ -e /sys/fs/cgroup/cgroup.procs ]; then set -- /sys/fs/cgroup -- "$@"; else set -- /sys/fs/cgroup/* -- "$@"; fi
 while [ "$1" != -- ]; do
     # Some are links to others.
