@@ -25,10 +25,11 @@ impl DataDir {
     }
 
     fn temporary() -> anyhow::Result<DataDir> {
-        let folder = tempfile::Builder::new()
-            .prefix("localcluster-")
-            .make(create_known)
-            .context("cannot create a temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("localcluster-").make(create_known).with_context(|| {
+                let place = std::env::temp_dir();
+                format!("cannot create a temporary folder in {}; set TMPDIR to another", place.display())
+            })?;
         let path = folder.into_temp_path().keep().context("cannot keep the temporary folder")?;
         Ok(DataDir { path, keep: false })
     }
