@@ -33,7 +33,7 @@ async fn in_new_connections(shop: SocketAddr, shared: Shared) {
         beats.tick().await;
         let shared = shared.clone();
         on_their_way.spawn(async move {
-            let at = shared.now();
+            let at = sent(&shared);
             let outcome = match Connection::open(shop).await {
                 Ok(mut connection) => outcome(connection.get("/").await),
                 Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -53,7 +53,7 @@ async fn in_a_kept_one(shop: SocketAddr, shared: Shared) {
         if shared.hung_up() {
             kept = None;
         }
-        let at = shared.now();
+        let at = sent(&shared);
         let outcome = match ask_on(&mut kept, shop, &shared).await {
             // It was closed just then, as by a pod that ends: a client opens another one.
             Err(Lost::Unsent) => outcome(ask_on(&mut kept, shop, &shared).await),
@@ -61,6 +61,14 @@ async fn in_a_kept_one(shop: SocketAddr, shared: Shared) {
         };
         shared.record().answer(Answer { at, by: Client::Kept, outcome });
     }
+}
+
+/// Notes that a request is sent now.
+fn sent(shared: &Shared) -> Duration {
+    let mut record = shared.record();
+    let at = shared.now();
+    record.asked(at);
+    at
 }
 
 /// Asks on the connection that there is, or on a new one; one that fails is not kept.

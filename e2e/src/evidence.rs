@@ -13,6 +13,8 @@ pub enum Step {
     Cut,
     /// Back into traffic.
     Restore,
+    /// Out of the cluster, by a deletion or an eviction.
+    Removal,
     /// All else, such as the first label.
     Other,
 }
@@ -46,13 +48,18 @@ pub async fn pod_writes(
 }
 
 fn read(record: &AuditRecord, namespace: &str) -> Option<PodWrite> {
-    let ours = record.namespace == namespace && record.resource == "pods" && record.subresource.is_empty();
+    let evicts = record.subresource == "eviction";
+    let ours = record.namespace == namespace
+        && record.resource == "pods"
+        && (record.subresource.is_empty() || evicts);
     let accepted = (200..300).contains(&record.code);
     (ours && accepted).then(|| {
         let body = record.request_object.as_ref().unwrap_or(&Value::Null);
         let annotations = &body["metadata"]["annotations"];
         let step = match body["metadata"]["labels"]["kubervisor/traffic"].as_str() {
-            Some("no") => Step::Cut,
+            _ if evicts || record.verb.starts_with("delete") => Step::Removal,
+            // Paused is out of traffic too.
+            Some("no" | "pause") => Step::Cut,
             Some("yes") if annotations.get("kubervisor.k8s.io/restored-at").is_some() => Step::Restore,
             _ => Step::Other,
         };
@@ -66,7 +73,7 @@ pub fn that(step: Step, writes: &[PodWrite]) -> impl Iterator<Item = &PodWrite> 
     writes.iter().filter(move |write| write.step == step)
 }
 
-/// Pods that were cut or returned.
+/// Pods that were cut, returned or removed.
 pub fn moved(writes: &[PodWrite]) -> Names {
     writes.iter().filter(|write| write.step != Step::Other).map(|write| write.pod.clone()).collect()
 }
@@ -106,6 +113,11 @@ mod tests {
         assert_eq!(read(&record(200, "", &label)), Some((Step::Other, None)));
         assert_eq!(read(&record(409, "", &cut)), None, "it was refused");
         assert_eq!(read(&record(200, "status", &cut)), None);
+        assert_eq!(read(&record(201, "eviction", &json!({}))), Some((Step::Removal, None)));
+        let deletion = AuditRecord { verb: "delete".to_owned(), ..record(200, "", &json!({})) };
+        assert_eq!(read(&deletion), Some((Step::Removal, None)));
+        let paused = json!({ "labels": { "kubervisor/traffic": "pause" } });
+        assert_eq!(read(&record(200, "", &paused)), Some((Step::Cut, None)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What people do in the play: kubectl, helm, a word to a pod, and kill -9.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
@@ -87,6 +88,15 @@ impl Hands {
             Some(SocketAddr::new(spec.cluster_ip?.parse().ok()?, port))
         });
         address.with_context(|| format!("the Service {namespace}/{service} has no ClusterIP"))
+    }
+
+    /// What a Service selects its pods by.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    pub async fn selector(&self, namespace: &str, service: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let found = Api::<Service>::namespaced(self.client.clone(), namespace).get(service).await?;
+        Ok(found.spec.and_then(|spec| spec.selector).unwrap_or_default())
     }
 
     /// Names of the pods with these labels, those on their way out too.

@@ -10,3 +10,5 @@ pub const PODS: usize = 10;
 pub const RELEASE: &str = "kubervisor";
 /// The controller's user in the audit log.
 pub const ACCOUNT: &str = "system:serviceaccount:kubervisor:kubervisor";
+/// The label of pods that have traffic, and the key of a Service that asks for it.
+pub const TRAFFIC: &str = "kubervisor/traffic";

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use demo::promises::Promise;
 use jiff::Timestamp;
 
@@ -70,13 +71,44 @@ impl Play {
         see(self.shared(), limit, look).await
     }
 
-    /// What both clients got since then, once those who open connections have asked 500 times.
-    pub async fn watch_clients(&self, from: Duration) -> (Count, Count) {
+    /// What both clients got since then, once those who open connections have asked 500 times and all of it has ended.
+    ///
+    /// # Errors
+    /// When they do not ask so often: a promise on what nobody has asked would say nothing.
+    pub async fn watch_clients(&self, from: Duration) -> anyhow::Result<(Count, Count)> {
         let asked =
             |record: &Record| (record.count(Client::New, from, Duration::MAX).asked >= WELL).then_some(());
-        self.see(SOON, asked).await;
+        let asked = self.see(SOON, asked).await;
+        asked.with_context(|| format!("the clients have not asked {WELL} times in {SOON:?}"))?;
+        let until = self.settled().await?;
         let record = self.shared().record();
-        [Client::New, Client::Kept].map(|client| record.count(client, from, Duration::MAX)).into()
+        Ok([Client::New, Client::Kept].map(|client| record.count(client, from, until)).into())
+    }
+
+    /// A time before which all requests that were sent have ended.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub async fn settled(&self) -> anyhow::Result<Duration> {
+        let until = self.now();
+        let settled = self.see(SOON, |record| record.is_settled(until).then_some(())).await;
+        settled.with_context(|| format!("a request of the clients has no end within {SOON:?}"))?;
+        Ok(until)
+    }
+
+    /// Tells a pod of the shop how to answer from now on; the record notes whose bad answers are meant.
+    ///
+    /// # Errors
+    /// When it does not take the order.
+    pub async fn order(&self, pod: &str, bad: u32) -> anyhow::Result<()> {
+        if bad > 0 {
+            self.shared().record().ill(pod, self.now());
+        }
+        self.stage.hands.order(NAMESPACE, pod, bad).await?;
+        if bad == 0 {
+            self.shared().record().well(pod, self.now());
+        }
+        Ok(())
     }
 
     /// The controller's writes to the shop's pods since then, as the API server accepted them.

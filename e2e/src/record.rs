@@ -52,6 +52,21 @@ impl Answer {
     }
 }
 
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let by = match self.by {
+            Client::New => "a new connection",
+            Client::Kept => "the kept one",
+        };
+        let what = match &self.outcome {
+            Outcome::Good(pod) => format!("answered well by {pod}"),
+            Outcome::Bad(pod) => format!("answered badly by {pod}"),
+            Outcome::Failed(why) => why.clone(),
+        };
+        write!(f, "sent at {} on {by}: {what}", clock(self.at).trim_start())
+    }
+}
+
 /// Requests, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -81,6 +96,14 @@ impl std::fmt::Display for Count {
     }
 }
 
+/// A pod that was told to answer badly, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Illness {
+    pod: String,
+    from: Duration,
+    until: Duration,
+}
+
 /// Names of pods.
 pub type Names = BTreeSet<String>;
 
@@ -88,6 +111,9 @@ pub type Names = BTreeSet<String>;
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     answers: Vec<Answer>,
+    /// How many requests are on their way, by when they were sent.
+    on_their_way: BTreeMap<Duration, usize>,
+    ill: Vec<Illness>,
     /// When the kept connection was opened, and opened again.
     opened: Vec<Duration>,
     serving: Vec<(Duration, Names)>,
@@ -95,9 +121,36 @@ pub struct Record {
 }
 
 impl Record {
+    /// Notes that a request is on its way; [`Record::answer`] notes its end.
+    pub fn asked(&mut self, at: Duration) {
+        *self.on_their_way.entry(at).or_default() += 1;
+    }
+
     /// Notes how a request ended.
     pub fn answer(&mut self, answer: Answer) {
+        if let Some(count) = self.on_their_way.get_mut(&answer.at) {
+            *count -= 1;
+            if *count == 0 {
+                self.on_their_way.remove(&answer.at);
+            }
+        }
         self.answers.push(answer);
+    }
+
+    /// Whether all requests that were sent before a time have ended: one that hangs ends seconds after the others, and is
+    /// not among the answers until then.
+    pub fn is_settled(&self, before: Duration) -> bool {
+        self.on_their_way.first_key_value().is_none_or(|(at, _)| *at >= before)
+    }
+
+    /// Notes that a pod answers badly from now on, as it was told.
+    pub fn ill(&mut self, pod: &str, from: Duration) {
+        self.ill.push(Illness { pod: pod.to_owned(), from, until: Duration::MAX });
+    }
+
+    /// Notes that it has been told to answer well.
+    pub fn well(&mut self, pod: &str, at: Duration) {
+        self.ill.iter_mut().filter(|ill| ill.pod == pod).for_each(|ill| ill.until = ill.until.min(at));
     }
 
     /// Notes that the kept connection was opened.
@@ -142,10 +195,24 @@ impl Record {
         pods
     }
 
-    /// The first request since then that did not end well.
-    pub fn first_fault(&self, from: Duration) -> Option<&Answer> {
-        let faults = self.answers.iter().filter(|answer| answer.at >= from && !answer.is_good());
-        faults.min_by_key(|answer| answer.at)
+    /// When the first request since then was sent that this pod answered badly.
+    pub fn first_bad(&self, pod: &str, from: Duration) -> Option<Duration> {
+        let bad = |answer: &&Answer| answer.at >= from && !answer.is_good() && answer.pod() == Some(pod);
+        self.answers.iter().filter(bad).map(|answer| answer.at).min()
+    }
+
+    /// Requests of both clients since then that did not end well though nobody had told the pod to answer badly, in the
+    /// order of time.
+    pub fn unasked_faults(&self, from: Duration) -> Vec<&Answer> {
+        let fault = |answer: &&Answer| answer.at >= from && !answer.is_good() && !self.was_told_to(answer);
+        let mut faults: Vec<_> = self.answers.iter().filter(fault).collect();
+        faults.sort_by_key(|answer| answer.at);
+        faults
+    }
+
+    fn was_told_to(&self, answer: &Answer) -> bool {
+        let Outcome::Bad(pod) = &answer.outcome else { return false };
+        self.ill.iter().any(|ill| ill.pod == *pod && (ill.from..ill.until).contains(&answer.at))
     }
 
     /// From when on a client's requests ended well without a break for so long, with a request at its end, and none of
@@ -283,7 +350,8 @@ mod tests {
     #[test]
     fn faults_have_a_first_and_a_last_one_and_an_end() {
         let record = record();
-        assert_eq!(record.first_fault(secs(3)).map(|answer| answer.at), Some(secs(10)));
+        assert_eq!(record.first_bad("red", secs(3)), Some(secs(10)));
+        assert_eq!(record.first_bad("blue", secs(3)), None);
         assert_eq!(record.clean_since(Client::New, None, secs(12), secs(5)), Some(secs(16)));
         assert_eq!(record.clean_since(Client::New, None, secs(3), secs(5)), Some(secs(3)));
         assert_eq!(
@@ -297,6 +365,37 @@ mod tests {
             "it still answers"
         );
         assert_eq!(record.clean_since(Client::Kept, None, secs(0), secs(1)), None);
+    }
+
+    #[test]
+    fn a_fault_counts_unless_its_pod_was_told_to_answer_badly_just_then() {
+        let mut record = record();
+        let times =
+            |record: &Record| record.unasked_faults(secs(11)).iter().map(|it| it.at).collect::<Vec<_>>();
+        assert_eq!(times(&record), [11, 12, 13, 14, 15, 20].map(secs));
+        record.ill("red", secs(12));
+        assert_eq!(times(&record), [11, 15].map(secs), "no answer at all is never as told");
+        record.well("red", secs(14));
+        assert_eq!(times(&record), [11, 14, 15, 20].map(secs));
+        let shown: Vec<_> = record.unasked_faults(secs(15)).iter().map(ToString::to_string).collect();
+        let wanted = [
+            "sent at 0:15.0 on a new connection: refused",
+            "sent at 0:20.0 on the kept one: answered badly by red",
+        ];
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn what_hangs_is_waited_for() {
+        let mut record = Record::default();
+        [3, 4, 4].map(secs).into_iter().for_each(|at| record.asked(at));
+        let end = |at| Answer { at: secs(at), by: Client::New, outcome: Outcome::Good("blue".to_owned()) };
+        assert!(record.is_settled(secs(3)) && !record.is_settled(secs(4)));
+        record.answer(end(4));
+        record.answer(end(3));
+        assert!(record.is_settled(secs(4)) && !record.is_settled(secs(5)), "one of the two is on its way");
+        record.answer(end(4));
+        assert!(record.is_settled(secs(9)));
     }
 
     #[test]

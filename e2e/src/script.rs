@@ -12,6 +12,9 @@ use crate::stage::Stage;
 /// From the first program that starts to the last promise, builds aside.
 const LIMIT: Duration = Duration::from_secs(720);
 
+/// So many requests that went wrong are shown.
+const SHOWN: usize = 10;
+
 /// Plays all of it; gives the promises in order.
 ///
 /// # Errors
@@ -23,6 +26,7 @@ pub async fn perform(stage: Stage) -> (Play, anyhow::Result<()>) {
 }
 
 async fn all(play: &mut Play) -> anyhow::Result<()> {
+    let from = play.now();
     incident::ten_pods_are_green(play).await?;
     let patient = incident::one_answers_badly(play).await?;
     incident::it_recovers(play, &patient).await?;
@@ -31,17 +35,30 @@ async fn all(play: &mut Play) -> anyhow::Result<()> {
     release::upgraded_and_rolled_back(play, &out).await?;
     release::uninstalled(play, &out).await?;
     release::rolled_out_after(play).await?;
-    total(play);
-    Ok(())
+    total(play, from).await
 }
 
-fn total(play: &mut Play) {
+/// Also what the scenes' own windows leave out.
+async fn total(play: &mut Play, from: Duration) -> anyhow::Result<()> {
     let took = play.now();
-    let (new, kept) = {
+    let until = play.settled().await?;
+    let (new, kept, faults) = {
         let record = play.shared().record();
-        let all = |client| record.count(client, Duration::ZERO, Duration::MAX);
-        (all(Client::New), all(Client::Kept))
+        let [new, kept] = [Client::New, Client::Kept].map(|client| record.count(client, from, until));
+        let faults: Vec<_> = record.unasked_faults(from).into_iter().map(ToString::to_string).collect();
+        (new, kept, faults)
     };
     play.say("clients", &format!("in all: new connections {new}; the kept one {kept}"));
+    faults.iter().take(SHOWN).for_each(|fault| play.say("fault", fault));
+    play.promise(
+        faults.is_empty() && new.asked > 0 && kept.asked > 0,
+        format!(
+            "from the first scene to the last: {} of {} requests went wrong but those to pods that were told to answer \
+             badly",
+            faults.len(),
+            new.asked + kept.asked
+        ),
+    );
     play.promise(took <= LIMIT, format!("all of it in {} (within {})", seconds(took), seconds(LIMIT)));
+    Ok(())
 }

@@ -9,7 +9,7 @@ use localcluster::until;
 use super::incident::A_THIRD;
 use crate::evidence::{Step, that};
 use crate::hands::kill;
-use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
+use crate::names::{NAMESPACE, RELEASE, SERVICE};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
 
@@ -26,7 +26,7 @@ pub async fn the_leader_is_killed(play: &mut Play) -> anyhow::Result<[String; 2]
     let from = play.scene("a pod is cut; another falls ill, and the leader is killed at that moment");
     play.stage.hands.kubectl(&["-n", NAMESPACE, "patch", "kvs", SERVICE, "--type=json", "-p", LASTS]).await?;
     let [first, second] = two_others(&play.shared().record()).context("fewer than three pods serve")?;
-    play.stage.hands.order(NAMESPACE, &first, A_THIRD).await?;
+    play.order(&first, A_THIRD).await?;
     let cut = play.see(SOON, |record| record.left(&first, from)).await;
     play.promise(cut.is_some(), format!("{first} is out of traffic {}", after(cut.map(|cut| cut - from))));
 
@@ -34,7 +34,7 @@ pub async fn the_leader_is_killed(play: &mut Play) -> anyhow::Result<[String; 2]
     let pod = leader.rsplit_once('_').map_or(leader.as_str(), |(pod, _)| pod).to_owned();
     let standby: Names =
         play.stage.hands.pods(RELEASE, CONTROLLERS).await?.into_iter().filter(|it| *it != pod).collect();
-    play.stage.hands.order(NAMESPACE, &second, A_THIRD).await?;
+    play.order(&second, A_THIRD).await?;
     let killed = play.now();
     anyhow::ensure!(kill(&pod)? > 0, "no process of {pod} was found to be killed");
     play.say("killed", &format!("{pod}, and {second} is ill"));
@@ -111,7 +111,7 @@ pub async fn nobody_is_there(play: &mut Play, out: &[String; 2]) -> anyhow::Resu
     };
     let answers = play.see(SOON, answers).await.is_some();
     let labelled = play.stage.hands.pods(NAMESPACE, "kubervisor/traffic=yes").await?.contains(&born);
-    let (new, kept) = play.watch_clients(serves).await;
+    let (new, kept) = play.watch_clients(serves).await?;
     let writes = play.controllers_writes(gone).await?.len();
     play.promise(
         answers && labelled && writes == 0,
@@ -126,15 +126,22 @@ pub async fn nobody_is_there(play: &mut Play, out: &[String; 2]) -> anyhow::Resu
         format!("then: new connections {new}; the kept one {kept}"),
     );
     scale(play, 2).await?;
-    let leads = play.see(SOON, |record| record.holds().map(|_| ())).await.is_some();
-    let (new, _) = play.watch_clients(play.now()).await;
+    let back = play.stage.hands.pods(RELEASE, CONTROLLERS).await?;
+    let leads = play.see(SOON, |record| led_by(record, &back)).await.is_some();
+    let (new, kept) = play.watch_clients(play.now()).await?;
     play.promise(
-        leads && new.is_clean(),
-        format!("two controllers are back, one leads: new connections {new}"),
+        leads && new.is_clean() && kept.is_clean(),
+        format!("{} controllers are back, one leads: new connections {new}; the kept one {kept}", back.len()),
     );
     let [first, second] = out;
     stays_out(play, &[first, second], from, "without a controller and with new ones").await;
     Ok(())
+}
+
+/// Whether one of these pods holds the Lease.
+pub fn led_by(record: &Record, pods: &Names) -> Option<()> {
+    let holder = record.holds()?;
+    pods.iter().any(|pod| holder.starts_with(pod.as_str())).then_some(())
 }
 
 /// As many controllers, ready; or none left.
@@ -153,6 +160,7 @@ async fn scale(play: &Play, to: usize) -> anyhow::Result<()> {
             .await?;
         anyhow::ensure!(ready, "not all of {to} controllers are ready after {ROLLED:?}");
     }
-    play.say("scaled", &format!("{to} controllers; {PODS} pods of the shop, two of them out"));
+    let serve = play.shared().record().serves().len();
+    play.say("scaled", &format!("{to} controllers; {serve} pods of the shop serve"));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use demo::words::{after, seconds};
 
 use crate::evidence::{Step, moved, that};
-use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
+use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE, TRAFFIC};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
 
@@ -45,23 +45,28 @@ pub async fn ten_pods_are_green(play: &mut Play) -> anyhow::Result<()> {
     let acts = play.stage.hands.becomes(NAMESPACE, &kvs, "jsonpath={.status.state}=Running", SOON).await?;
     let running = play.now();
     let labelled = play.stage.hands.pods(NAMESPACE, "kubervisor/traffic=yes").await?.len();
+    let selector = play.stage.hands.selector(NAMESPACE, SERVICE).await?;
     play.promise(
-        acts && labelled == PODS,
+        acts && labelled == PODS && selector.get(TRAFFIC).is_some_and(|value| value == "yes"),
         format!(
-            "installed by helm in {}; {} later {labelled} of {PODS} pods are labelled and the Service has the key",
+            "installed by helm in {}; {} later {labelled} of {PODS} pods are labelled and the Service selects by \
+             {selector:?}",
             seconds(installed - from),
             seconds(running - installed)
         ),
     );
-    let (new, kept) = play.watch_clients(running).await;
+    let (new, kept) = play.watch_clients(running).await?;
     let ours = play.shared().record().answerers(Client::New, running, Duration::MAX).len();
-    let (meanwhile, lowest) = {
+    let (meanwhile, on_it, lowest) = {
         let record = play.shared().record();
-        (record.count(Client::New, from, running), record.lowest(from))
+        let [meanwhile, on_it] = [Client::New, Client::Kept].map(|by| record.count(by, from, running));
+        (meanwhile, on_it, record.lowest(from))
     };
     play.promise(
-        meanwhile.is_clean() && lowest == PODS,
-        format!("meanwhile: new connections {meanwhile}, at the lowest {lowest} served"),
+        meanwhile.is_clean() && on_it.is_clean() && lowest == PODS,
+        format!(
+            "meanwhile: new connections {meanwhile}; the kept one {on_it}; at the lowest {lowest} served"
+        ),
     );
     play.promise(
         new.is_clean() && kept.is_clean() && ours == PODS,
@@ -77,9 +82,9 @@ pub async fn ten_pods_are_green(play: &mut Play) -> anyhow::Result<()> {
 pub async fn one_answers_badly(play: &mut Play) -> anyhow::Result<Patient> {
     let from = play.scene("one of ten answers 500 to a third of its requests, its probes stay green");
     let pod = play.shared().record().kept_on().unwrap_or_default().to_owned();
-    play.stage.hands.order(NAMESPACE, &pod, A_THIRD).await?;
+    play.order(&pod, A_THIRD).await?;
     play.say("ill", &format!("{pod}, which the kept connection is on"));
-    let first = play.see(SOON, |record| record.first_fault(from).map(|answer| answer.at)).await;
+    let first = play.see(SOON, |record| record.first_bad(&pod, from)).await;
     let cut = play.see(SOON, |record| record.left(&pod, from)).await;
     let ready = play.stage.hands.becomes(NAMESPACE, &format!("pod/{pod}"), "condition=Ready", SOON).await?;
     let waited = cut.zip(first).map(|(cut, first)| cut.saturating_sub(first));
@@ -88,18 +93,23 @@ pub async fn one_answers_badly(play: &mut Play) -> anyhow::Result<Patient> {
         format!("out of traffic {} (since its first bad answer), still Ready by its probes", after(waited)),
     );
     let cut = cut.unwrap_or_else(|| play.now());
-    new_connections_are_clean(play, &pod, from, cut).await;
-    the_kept_one_stays(play, &pod, cut).await;
+    new_connections_are_clean(play, &pod, from, cut).await?;
+    the_kept_one_stays(play, &pod, cut).await?;
     let table = play.shared().record().seconds(from, cut + Duration::from_secs(5));
     play.shared().show(&table);
     Ok(Patient { pod, cut })
 }
 
-async fn new_connections_are_clean(play: &mut Play, pod: &str, from: Duration, cut: Duration) {
+async fn new_connections_are_clean(
+    play: &mut Play,
+    pod: &str,
+    from: Duration,
+    cut: Duration,
+) -> anyhow::Result<()> {
     // Not at once: kube-proxy learns of it by a watch of its own.
     let clean = play.see(SOON, |record| record.clean_since(Client::New, Some(pod), cut, QUIET)).await;
     let since = clean.unwrap_or_else(|| play.now());
-    let (new, _) = play.watch_clients(since).await;
+    let (new, _) = play.watch_clients(since).await?;
     let (before, by_it) = {
         let record = play.shared().record();
         let by = record.answerers(Client::New, since, Duration::MAX);
@@ -116,17 +126,18 @@ async fn new_connections_are_clean(play: &mut Play, pod: &str, from: Duration, c
             seconds(since.saturating_sub(cut))
         ),
     );
+    Ok(())
 }
 
 /// A cut stops new connections. One that is open stays where it is, until one of the two sides closes it.
-async fn the_kept_one_stays(play: &mut Play, pod: &str, cut: Duration) {
-    let until = play.now();
-    let (kept, on) = {
+async fn the_kept_one_stays(play: &mut Play, pod: &str, cut: Duration) -> anyhow::Result<()> {
+    let until = play.settled().await?;
+    let (kept, on, opened) = {
         let record = play.shared().record();
         let on: Names = record.answerers(Client::Kept, cut, until).into_keys().map(str::to_owned).collect();
-        (record.count(Client::Kept, cut, until), on)
+        (record.count(Client::Kept, cut, until), on, record.times_opened(cut, until))
     };
-    let stayed = on == [pod.to_owned()].into();
+    let stayed = on == [pod.to_owned()].into() && opened == 0;
     play.promise(
         stayed && kept.bad > 0,
         format!(
@@ -135,10 +146,11 @@ async fn the_kept_one_stays(play: &mut Play, pod: &str, cut: Duration) {
     );
     play.shared().hang_up();
     let elsewhere = |record: &Record| record.kept_on().is_some_and(|on| on != pod).then_some(());
-    play.see(SOON, elsewhere).await;
+    let elsewhere = play.see(SOON, elsewhere).await.is_some();
     let again = play.now();
-    let (_, kept) = play.watch_clients(again).await;
-    play.promise(kept.is_clean(), format!("closed and opened again, on another pod: {kept}"));
+    let (_, kept) = play.watch_clients(again).await?;
+    play.promise(elsewhere && kept.is_clean(), format!("closed and opened again, on another pod: {kept}"));
+    Ok(())
 }
 
 /// It is well again before it comes back.
@@ -148,7 +160,8 @@ async fn the_kept_one_stays(play: &mut Play, pod: &str, cut: Duration) {
 pub async fn it_recovers(play: &mut Play, patient: &Patient) -> anyhow::Result<()> {
     let from = play.scene("it is well again");
     let Patient { pod, cut } = patient;
-    play.stage.hands.order(NAMESPACE, pod, 0).await?;
+    play.order(pod, 0).await?;
+    let was_out = !play.shared().record().serves().contains(pod);
     let back = play.see(ROLLED, |record| record.came(pod, from)).await;
     let answers = |record: &Record| {
         let by = record.answerers(Client::New, from, Duration::MAX);
@@ -156,9 +169,9 @@ pub async fn it_recovers(play: &mut Play, patient: &Patient) -> anyhow::Result<(
     };
     let answers = play.see(SOON, answers).await.is_some();
     let since = back.unwrap_or_else(|| play.now());
-    let (new, _) = play.watch_clients(since).await;
+    let (new, _) = play.watch_clients(since).await?;
     play.promise(
-        back.is_some() && answers && new.is_clean(),
+        was_out && back.is_some() && answers && new.is_clean(),
         format!(
             "it serves again {} (since its cut), and clients meet it: new connections {new}",
             after(back.map(|back| back.saturating_sub(*cut)))

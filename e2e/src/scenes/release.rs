@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use demo::words::{after, seconds};
-use serde_json::Value;
 
-use super::absence::{CONTROLLERS, stays_out};
-use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE};
+use super::absence::{CONTROLLERS, led_by, stays_out};
+use crate::names::{NAMESPACE, PODS, RELEASE, SERVICE, TRAFFIC};
 use crate::play::{Play, ROLLED, SOON};
 use crate::record::{Client, Names, Record};
 
-/// All that a chart of ours may make.
-const KINDS: &str = "deployments,services,serviceaccounts,configmaps,jobs,pods,roles,rolebindings,clusterroles,\
+/// All that a chart of ours may make, and what helm keeps of it. Looked for by name: the controllers' own objects have no
+/// label of the chart.
+const KINDS: &str = "deployments,services,serviceaccounts,configmaps,secrets,jobs,pods,roles,rolebindings,clusterroles,\
     clusterrolebindings,poddisruptionbudgets,networkpolicies,leases,\
     validatingadmissionpolicies,validatingadmissionpolicybindings,\
     mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+
+/// Stays, so that a new installation waits for the end of the last term.
+const LEASE: &str = "lease.coordination.k8s.io/kubervisor";
 
 /// A value changes, and changes back: other controllers, the same pods out.
 ///
@@ -32,11 +35,7 @@ pub async fn upgraded_and_rolled_back(play: &mut Play, out: &[String; 2]) -> any
         play.stage.hands.helm(&[command, &waits[..]].concat()).await?;
         let now = play.stage.hands.pods(RELEASE, CONTROLLERS).await?;
         let new: Names = now.difference(&controllers).cloned().collect();
-        let led = |record: &Record| {
-            let holder = record.holds()?;
-            new.iter().any(|pod| holder.starts_with(pod.as_str())).then_some(())
-        };
-        let led = play.see(SOON, led).await.is_some();
+        let led = play.see(SOON, |record| led_by(record, &new)).await.is_some();
         play.promise(
             new.len() == 2 && led,
             format!(
@@ -47,7 +46,7 @@ pub async fn upgraded_and_rolled_back(play: &mut Play, out: &[String; 2]) -> any
         );
         controllers = now;
     }
-    let (new, kept) = play.watch_clients(from).await;
+    let (new, kept) = play.watch_clients(from).await?;
     let mut writes = play.controllers_writes(from).await?;
     writes.extend(play.writes(localcluster::ADMIN, from).await?);
     play.promise(
@@ -84,7 +83,7 @@ pub async fn uninstalled(play: &mut Play, out: &[String; 2]) -> anyhow::Result<(
     let all = |record: &Record| out.iter().map(|pod| record.came(pod, from)).collect::<Option<Vec<_>>>();
     let back = play.see(SOON, all).await.and_then(|back| back.into_iter().max());
     let since = play.now();
-    play.watch_clients(since).await;
+    play.watch_clients(since).await?;
     let (serving, again) = {
         let record = play.shared().record();
         (record.serves().len(), out.iter().filter(|pod| record.left(pod, since).is_some()).count())
@@ -99,21 +98,22 @@ pub async fn uninstalled(play: &mut Play, out: &[String; 2]) -> anyhow::Result<(
         ),
     );
     let hands = &play.stage.hands;
-    let service = hands.kubectl(&["-n", NAMESPACE, "get", "service", SERVICE, "-o", "json"]).await?;
-    let selector = serde_json::from_str::<Value>(&service)?["spec"]["selector"].take();
+    let selector = hands.selector(NAMESPACE, SERVICE).await?;
     let dark = hands.pods(NAMESPACE, "kubervisor/traffic,kubervisor/traffic!=yes").await?.len();
     play.promise(
-        selector.get("kubervisor/traffic").is_none() && dark == 0,
-        format!("the Service selects by {selector}; {dark} pods are labelled as out"),
+        !selector.contains_key(TRAFFIC) && dark == 0,
+        format!("the Service selects by {selector:?}; {dark} pods are labelled as out"),
     );
     let hands = &play.stage.hands;
-    let ours = format!("--selector=app.kubernetes.io/instance={RELEASE}");
-    let left = hands.kubectl(&["get", KINDS, "--all-namespaces", &ours, "--output=name"]).await?;
-    let left: Vec<_> = left.lines().collect();
+    let there = hands.kubectl(&["get", KINDS, "--all-namespaces", "--output=name"]).await?;
+    let left: Vec<_> = there.lines().filter(|name| name.contains(RELEASE) && *name != LEASE).collect();
     let kept = hands.kubectl(&["-n", NAMESPACE, "get", "kvs", SERVICE, "--output=name"]).await;
     play.promise(
         left.is_empty() && kept.is_ok(),
-        format!("of the chart {} objects are left {left:?}, but for the kind and its objects", left.len()),
+        format!(
+            "of the chart {} objects are left {left:?}, but for the kind, its objects and the Lease",
+            left.len()
+        ),
     );
     Ok(())
 }
@@ -142,14 +142,15 @@ pub async fn rolled_out_after(play: &mut Play) -> anyhow::Result<()> {
             .then_some(since)
     };
     let since = play.see(SOON, alone).await.unwrap_or(serves);
-    let (new, kept) = play.watch_clients(since).await;
+    let (new, kept) = play.watch_clients(since).await?;
     let (by, meanwhile, opened) = {
         let record = play.shared().record();
         let by = record.answerers(Client::New, since, Duration::MAX).len();
-        (by, record.count(Client::New, from, serves), record.times_opened(from, Duration::MAX))
+        // Up to where the other promise begins: the last of the old ones end in between.
+        (by, record.count(Client::New, from, since), record.times_opened(from, Duration::MAX))
     };
     play.promise(
-        rolled.is_some() && new.is_clean() && by == PODS,
+        rolled.is_some() && new.is_clean() && kept.is_clean() && by == PODS,
         format!(
             "{PODS} new pods serve {}: new connections {new}, by {by} pods; the kept one {kept}, opened anew: {opened}",
             after(rolled.map(|()| serves - from))
