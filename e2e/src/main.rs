@@ -1,7 +1,7 @@
 //! `make e2e`: the chart and the image on a real node. Exit status: 0 all promises kept, 1 some broken, 2 it could not run.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -49,13 +49,20 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         workload: beside("workload")?,
         chart: std::fs::canonicalize(&args.chart).context("no chart; run it in the repository's folder")?,
     };
+    node::is_seen_inside(&programs.chart)?;
     // In there is no network to build these with.
     for tool in [Tool::Helm, Tool::Prometheus] {
-        tools::ensure(tool)?;
+        node::is_seen_inside(&tools::ensure(tool)?)?;
+    }
+    // Now rather than after all scenes.
+    if let Some(path) = &args.seconds {
+        let whole = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+        whole.parent().map_or(Ok(()), node::is_seen_inside)?;
+        write_seconds(path, "")?;
     }
     node::enter()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    runtime.block_on(async {
+    let played = runtime.block_on(async {
         // The first process of its namespace is ended by no signal that it does not ask for.
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let (mut interrupt, mut end) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
@@ -65,7 +72,14 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
             _ = end.recv() => Err(anyhow::anyhow!("interrupted")),
         }
-    })
+    });
+    // Not dropped: that would wait for a helm or kubectl that is waiting for minutes itself. They end with this process.
+    runtime.shutdown_background();
+    played
+}
+
+fn write_seconds(path: &Path, lines: &str) -> anyhow::Result<()> {
+    std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))
 }
 
 async fn play(args: &Args, programs: &Programs) -> anyhow::Result<bool> {
@@ -75,10 +89,8 @@ async fn play(args: &Args, programs: &Programs) -> anyhow::Result<bool> {
     let promises = play.promises().to_vec();
     let kept = promises.iter().filter(|Promise { kept, text: _ }| *kept).count();
     let broken = promises.len() - kept;
-    if let Some(path) = &args.seconds {
-        let lines = shared.record().seconds(Default::default(), shared.now());
-        std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let seconds = shared.record().seconds(Default::default(), shared.now());
+    let written = args.seconds.as_ref().map_or(Ok(()), |path| write_seconds(path, &seconds));
     if played.is_err() || broken > 0 {
         let args =
             ["-n", RELEASE, "logs", "--selector=app.kubernetes.io/name=kubervisor", "--tail=40", "--prefix"];
@@ -86,9 +98,10 @@ async fn play(args: &Args, programs: &Programs) -> anyhow::Result<bool> {
         eprintln!("the controllers' last words:\n{}", log.unwrap_or_else(|error| format!("none: {error:#}")));
     }
     let struck = play.stage.strike().await;
-    played.and(struck)?;
+    played?;
     // A reader who has gone is nobody's fault.
     drop(writeln!(stdout(), "\n{}\n{kept} passed, {broken} failed", list(&promises)));
+    struck.and(written)?;
     Ok(broken == 0)
 }
 

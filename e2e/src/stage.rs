@@ -26,6 +26,9 @@ const PROMETHEUS: &str = include_str!("../manifests/prometheus.yaml");
 /// Pods are there within seconds; a machine that compiles at the same time takes ten times as long.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Of each thing that the cluster says where the stage cannot be set.
+const LAST_LINES: usize = 20;
+
 /// The programs that go into images.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -73,10 +76,16 @@ impl Stage {
         let mut tasks = JoinSet::new();
         eyes::on_endpoints(&mut tasks, hands.client(), shared);
         let all = see(shared, PATIENCE, |record| (record.serves().len() == PODS).then_some(())).await;
-        all.with_context(|| format!("not all of {PODS} pods serve after {PATIENCE:?}"))?;
+        if all.is_none() {
+            let said = last_words(&hands).await;
+            anyhow::bail!("not all of {PODS} pods serve after {PATIENCE:?}; the cluster says:\n{said}");
+        }
         let ready =
             hands.becomes("monitoring", "deployment/prometheus", "condition=Available", PATIENCE).await?;
-        anyhow::ensure!(ready, "Prometheus is not ready after {PATIENCE:?}");
+        if !ready {
+            let said = last_words(&hands).await;
+            anyhow::bail!("Prometheus is not ready after {PATIENCE:?}; the cluster says:\n{said}");
+        }
         shared.tell("stage", &format!("{PODS} pods serve, Prometheus scrapes them once a second"));
         let prometheus = hands.cluster_ip("monitoring", "prometheus").await?;
         let shop = hands.cluster_ip(NAMESPACE, SERVICE).await?;
@@ -106,6 +115,18 @@ impl Stage {
         drop(cluster);
         Ok(())
     }
+}
+
+/// What the cluster says of pods that do not come: its logs go with it.
+async fn last_words(hands: &Hands) -> String {
+    let pods = hands.kubectl(&["get", "pods", "--all-namespaces"]).await;
+    let warnings = ["get", "events", "--all-namespaces", "--field-selector=type=Warning"];
+    let said = [pods, hands.kubectl(&warnings).await].map(|said| {
+        let said = said.unwrap_or_else(|error| format!("{error:#}"));
+        let last = said.lines().count().saturating_sub(LAST_LINES);
+        said.lines().skip(last).fold(String::new(), |text, line| text + line + "\n")
+    });
+    said.concat()
 }
 
 /// Waits until the record shows something; none after the limit.
