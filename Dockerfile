@@ -8,10 +8,12 @@ FROM ${BUILDER} AS build
 WORKDIR /src
 COPY . .
 # What cargo fetched and built stays with the builder from one build to the next. The authorities are for a Prometheus
-# with TLS: a base has them or not.
+# with TLS: a base has them or not. Cargo tells by the time of a file whether it has changed; that of another checkout may
+# be older than what was built from the last one, which must not end up in this image.
 RUN --mount=type=cache,id=kubervisor-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=kubervisor-target,target=/src/target,sharing=locked \
-    cargo build --release --locked --package kubervisor --bin kubervisor \
+    find . -path ./target -prune -o -type f -exec touch {} + \
+    && cargo build --release --locked --package kubervisor --bin kubervisor \
     && install -D target/release/kubervisor /image/usr/local/bin/kubervisor \
     && install -D -m 644 LICENSE /image/usr/share/doc/kubervisor/LICENSE \
     && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt

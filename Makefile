@@ -84,8 +84,8 @@ image: ## The controller's image (IMAGE=name:tag, BASE= and BUILDER= other bases
 	done; \
 	test -n "$$with" || { echo "make image needs docker with its daemon, podman or buildah: none of them works here" >&2; exit 1; }; \
 	echo "$$with builds $(IMAGE)"; \
-	"$$with" build --tag "$(IMAGE)" $(if $(BUILDER),--build-arg "BUILDER=$(BUILDER)") $(if $(BASE),--build-arg "BASE=$(BASE)") \
-	  --build-arg "VERSION=$(lastword $(subst :, ,$(IMAGE)))" --build-arg "REVISION=$$(git rev-parse HEAD || echo unknown)" .
+	DOCKER_BUILDKIT=1 "$$with" build --tag "$(IMAGE)" $(if $(BUILDER),--build-arg "BUILDER=$(BUILDER)") $(if $(BASE),--build-arg "BASE=$(BASE)") \
+	  --build-arg "VERSION=$(or $(word 2,$(subst :, ,$(notdir $(IMAGE)))),latest)" --build-arg "REVISION=$$(git rev-parse HEAD || echo unknown)" .
 
 .PHONY: readme
 readme: build ## Runs the demo; its promises, some lines and what kubectl kubervisor showed go into README.md
