@@ -54,9 +54,10 @@ async fn in_a_kept_one(shop: SocketAddr, shared: Shared) {
             kept = None;
         }
         let at = sent(&shared);
+        let was_open = kept.is_some();
         let outcome = match ask_on(&mut kept, shop, &shared).await {
             // It was closed just then, as by a pod that ends: a client opens another one.
-            Err(Lost::Unsent) => outcome(ask_on(&mut kept, shop, &shared).await),
+            Err(Lost::Closed) if was_open => outcome(ask_on(&mut kept, shop, &shared).await),
             answered => outcome(answered),
         };
         shared.record().answer(Answer { at, by: Client::Kept, outcome });
@@ -90,7 +91,7 @@ fn outcome(answered: Result<Reply, Lost>) -> Outcome {
     match answered {
         Ok(Reply { status: StatusCode::OK, text }) => Outcome::Good(text),
         Ok(Reply { text, .. }) => Outcome::Bad(text),
-        Err(Lost::Unsent) => Outcome::Failed("closed before it was asked".to_owned()),
+        Err(Lost::Closed) => Outcome::Failed("closed without an answer".to_owned()),
         Err(Lost::Failed(why)) => Outcome::Failed(why),
     }
 }

@@ -1,5 +1,7 @@
 //! One HTTP/1.1 connection in hand: who asks knows when it is new and when it is the old one, as no pool does.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -34,8 +36,9 @@ pub struct Reply {
 /// Why nothing came back.
 #[derive(Debug)]
 pub enum Lost {
-    /// The other side had closed the connection before: nothing was sent.
-    Unsent,
+    /// The other side has closed the connection before it answered anything, as a server may at any time that no request
+    /// has reached it. On one that was open already, every client asks again.
+    Closed,
     /// All else, in words.
     Failed(String),
 }
@@ -88,17 +91,26 @@ impl Connection {
         };
         match timeout(PATIENCE, exchange).await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) if error.is_canceled() || error.is_closed() => Err(Lost::Unsent),
+            Ok(Err(error)) if was_closed(&error) => Err(Lost::Closed),
             Ok(Err(error)) => Err(Lost::Failed(format!("{error:?}"))),
             Err(_) => Err(Lost::Failed(format!("no answer within {PATIENCE:?}"))),
         }
     }
 }
 
+fn was_closed(error: &hyper::Error) -> bool {
+    let reset = || {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+        matches!(cause, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+    };
+    error.is_canceled() || error.is_closed() || error.is_incomplete_message() || reset()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -124,6 +136,29 @@ mod tests {
         assert!(page.contains("{code=\"200\"} 1\n") && page.contains("{code=\"500\"} 1\n"), "{page}");
         let order = serde_json::to_string(&Order { bad: 101 }).unwrap();
         assert_eq!(connection.post("/answer", order).await.unwrap().status, StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_on_a_request_is_told_apart() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut connection = Connection::open(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        // It has not read the request: the kernel answers with a reset.
+        let close = async move {
+            stream.peek(&mut [0]).await.unwrap();
+            drop(stream);
+        };
+        let (lost, ()) = tokio::join!(connection.get("/"), close);
+        assert!(matches!(lost, Err(Lost::Closed)), "{lost:?}");
+        assert!(matches!(connection.get("/").await, Err(Lost::Closed)), "nothing was sent");
+        let mut connection = Connection::open(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let close = async move {
+            assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+            drop(stream);
+        };
+        let (lost, ()) = tokio::join!(connection.get("/"), close);
+        assert!(matches!(lost, Err(Lost::Closed)), "{lost:?}");
     }
 
     #[tokio::test]

@@ -122,7 +122,7 @@ impl Hands {
         match Connection::open(address).await?.post("/answer", body).await {
             Ok(reply) if reply.status.is_success() => Ok(()),
             Ok(reply) => anyhow::bail!("{pod} refuses the order with {}", reply.status),
-            Err(Lost::Unsent) => anyhow::bail!("{pod} has closed the connection"),
+            Err(Lost::Closed) => anyhow::bail!("{pod} has closed the connection"),
             Err(Lost::Failed(why)) => anyhow::bail!("{pod} does not take the order: {why}"),
         }
     }
