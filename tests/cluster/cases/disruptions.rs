@@ -83,7 +83,7 @@ impl Drain {
         let mut spec = with_activator(&source, json!({"period": 300}));
         spec["breakers"][0]["minPodsAvailableCount"] = json!(3);
         // No answer makes the tick due that is waited for.
-        spec["breakers"][0]["evaluationPeriod"] = json!(7);
+        spec["breakers"][0]["evaluationPeriod"] = json!(30);
         shop.govern(spec).await;
         shop.cut_are(&["pear-0", "pear-1"]).await;
         let observer = shop.observer();
@@ -110,7 +110,8 @@ impl Drain {
         assert_eq!(restored.len(), pods.len(), "{restored:?}");
         for write in restored {
             let took = write.time.duration_since(lost);
-            assert!(took < jiff::SignedDuration::from_secs(3), "repaired only after {took:?}");
+            // Much less than until the next answer, and much more than until the next tick on a loaded machine.
+            assert!(took < jiff::SignedDuration::from_secs(10), "repaired only after {took:?}");
         }
         let told = "others were lost and it is needed for the floor";
         self.shop.told("PodRestored", told).await;
