@@ -63,7 +63,7 @@ fuzz: ## Looks for inputs that break what reads them: TIME=n seconds for each ta
 	done
 
 .PHONY: tools
-tools: build ## The control plane's programs (CI=true: a real node's too); built from their Go modules once, 10 minutes
+tools: build ## The control plane's programs (CI=true: a real node's too); built from their Go modules once, 17 minutes
 	$(BIN)/localcluster tools $(if $(filter true,$(CI)),--node)
 
 .PHONY: demo
@@ -71,7 +71,7 @@ demo: build ## Watch it work: a control plane, a shop, five incidents (KEEP=1 le
 	$(BIN)/demo
 
 .PHONY: e2e
-e2e: build ## The chart on a real node: pods, kube-proxy, clients, incidents (root and Linux; 6 minutes after builds)
+e2e: build ## The chart on a real node: pods, kube-proxy, clients, incidents (root and Linux; 3 minutes after builds)
 	$(BIN)/e2e --seconds $(BIN)/e2e-seconds.txt
 
 # Name and tag of the image.

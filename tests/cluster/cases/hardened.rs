@@ -7,13 +7,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::harness::chart::Chart;
+use super::chart::installed;
 use crate::harness::{SOON, Shop, eventually};
-
-fn installed<'a>(shop: &'a Shop, values: &[&str]) -> Chart<'a> {
-    let scope = format!("scope.namespaces={{{}}}", shop.namespace);
-    Chart::install(shop, &[&[scope.as_str(), "crds.install=false"], values].concat())
-}
 
 /// The status of an answer to this request.
 async fn answered(client: &Client, method: Method, path: &str, body: &Value) -> u16 {
